@@ -37,7 +37,7 @@ def check_size(data: bytes) -> bytes:
     return data
 
 
-def put(redis: "Redis[bytes]", data: bytes, *, ttl_s: float) -> str:
+def put(redis: Redis, data: bytes, *, ttl_s: float) -> str:
     """Store ``data`` for ``ttl_s`` seconds and return its key.
 
     Raises:
@@ -49,7 +49,7 @@ def put(redis: "Redis[bytes]", data: bytes, *, ttl_s: float) -> str:
     return key
 
 
-def get(redis: "Redis[bytes]", key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -> bytes:
+def get(redis: Redis, key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -> bytes:
     """Return the bytes under ``key`` without ever holding more than ``most_bytes`` + 1 of them.
 
     Raises:
@@ -59,7 +59,7 @@ def get(redis: "Redis[bytes]", key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -
         Cancelled: the job's client withdrew the image.
     """
     try:
-        data = bytes(redis.getrange(key, 0, most_bytes))
+        data = bytes(redis.getrange(key, 0, most_bytes))  # type: ignore[arg-type]
     except ResponseError as error:
         raise InvalidImage("The reference names a Redis key that holds no bytes.") from error
     if len(data) > most_bytes:
@@ -73,13 +73,13 @@ def get(redis: "Redis[bytes]", key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -
     return data
 
 
-def drop(redis: "Redis[bytes]", keys: Iterable[str]) -> None:
+def drop(redis: Redis, keys: Iterable[str]) -> None:
     """Remove the images under ``keys``; one that is gone already is fine."""
     names: Sequence[str] = list(keys)
     if names:
         redis.unlink(*names)
 
 
-def withdraw(redis: "Redis[bytes]", key: str) -> None:
+def withdraw(redis: Redis, key: str) -> None:
     """Replace the image under ``key``, if it is still there, by the mark of a cancelled job."""
     redis.set(key, CANCELLED, xx=True, keepttl=True)

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 __all__ = [
     "BY_CODE",
-    "Cancelled",
     "CallerError",
+    "Cancelled",
     "DeadlineExceeded",
     "FleetError",
     "FleetFault",
@@ -25,6 +25,7 @@ __all__ = [
     "Overloaded",
     "PayloadMissing",
     "UnknownModel",
+    "Unreachable",
     "UnsupportedVersion",
     "from_code",
 ]
@@ -117,6 +118,12 @@ class Overloaded(FleetFault):
     code = "overloaded"
 
 
+class Unreachable(FleetFault):
+    """Redis does not answer, so the fleet cannot be reached. Nothing is known about a job that was just being sent."""
+
+    code = "unreachable"
+
+
 class InferenceFailed(FleetFault):
     """OpenVINO could not run the network on this image, on every try."""
 
@@ -142,6 +149,7 @@ BY_CODE: dict[str, type[FleetError]] = {
         DeadlineExceeded,
         Cancelled,
         Overloaded,
+        Unreachable,
         InferenceFailed,
         InternalError,
     )

@@ -1,0 +1,44 @@
+"""Celery's own keys, one line of why each. What follows from ``FLEET_*`` is in ``worker/app.py``."""
+
+# The pool that keeps OpenVINO's queue full; prefork would run one inference per process and wait for it.
+worker_pool = "worker.pool:DetectionPool"
+# Says why there is no --autoscale, in one sentence.
+worker_autoscaler = "worker.pool:NoAutoscaler"
+# Two rounds of jobs per worker: the next is at hand when one ends, and little comes back when a worker dies.
+worker_prefetch_multiplier = 2
+
+# A job is acknowledged when its result is stored, so that a worker's death loses nothing.
+task_acks_late = True
+# A job that comes a second time after it was answered is recognised, not done again.
+worker_deduplicate_successful_tasks = True
+# Jobs in flight when the broker goes away finish and store their results.
+worker_cancel_long_running_tasks_on_connection_loss = False
+# A worker waits for a broker that is not there yet, and comes back to one that went away.
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+# What a dead worker held comes back after a minute; the sweep looks every second, not every hundred.
+broker_transport_options = {
+    "visibility_timeout": 60,
+    "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
+    "health_check_interval": 10,
+    "socket_keepalive": True,
+}
+redis_backend_health_check_interval = 10
+redis_socket_keepalive = True
+
+# Nothing that could carry code: never pickle.
+accept_content = ["json", "msgpack"]
+result_accept_content = ["json"]
+task_serializer = "json"
+result_serializer = "json"
+
+# Results are read soon; Redis is not an archive.
+result_expires = 3600
+# One connection pool for all threads that store results.
+result_backend_thread_safe = True
+# Flower and `celery events` see the jobs without a flag.
+worker_send_task_events = True
+# Times on the wire are UTC.
+enable_utc = True
+timezone = "UTC"

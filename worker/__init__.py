@@ -1,0 +1,1 @@
+"""The worker side of the detection fleet: Celery workers that keep an asynchronous OpenVINO queue full."""

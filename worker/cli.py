@@ -1,0 +1,155 @@
+"""``fleet-worker``: run workers, fetch models, look at this host.
+
+Stage: the operator's hand. Neighbours: :mod:`worker.app` for a worker, :mod:`worker.local` for a fleet on one machine.
+"""
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from producer.errors import InvalidRequest
+from producer.wire import check_model_name
+from worker import assets, cpu, embedded, local, models, settings
+from worker.app import app
+
+#: A health file older than this means that the loop hangs or the networks fail.
+HEALTHY_WITHIN_S = 20.0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="detection-fleet")
+def main() -> None:
+    """Workers of the detection fleet."""
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("celery_options", nargs=-1, type=click.UNPROCESSED)
+def run(celery_options: tuple[str, ...]) -> None:
+    """Run one worker; CELERY_OPTIONS are those of `celery worker`."""
+    _settings()
+    app.worker_main(["worker", *celery_options])
+
+
+@main.command(name="local")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the server; 0: any free one.")
+@click.option("--model", "names", multiple=True, help="Model to serve; may be given more than once.")
+@click.option("--verbose", is_flag=True, help="Let the workers log every job.")
+def run_local(workers: int, port: int, names: tuple[str, ...], verbose: bool) -> None:
+    """Run an embedded Valkey and workers in the foreground; Ctrl-C stops all.
+
+    Prints the single line `ready redis://127.0.0.1:PORT/0` when jobs can be sent; logs go to stderr.
+    """
+    chosen = _settings()
+    if names:
+        chosen = dataclasses.replace(chosen, models=tuple(_checked(check_model_name, name) for name in names))
+    for name in chosen.models:
+        if name in models.KNOWN and not (chosen.model_store / name / "model.toml").exists():
+            click.echo(f"Fetching the model {name} …", err=True)
+            _checked(models.fetch, name, chosen.model_store)
+        _checked(models.read, name, chosen.model_store)
+    extra = ("-l", "INFO") if verbose else ()
+    signal.signal(signal.SIGTERM, _as_interrupt)  # so that what was started is stopped while it still starts, too
+    try:
+        with local.fleet(chosen, workers=workers, port=port, extra=extra) as running:
+            click.echo(f"ready {running.url}")
+            sys.stdout.flush()
+            local.until_stopped(running.workers)
+            if lost := [one.returncode for one in running.workers if one.poll() is not None]:
+                raise local.LocalError(f"A worker ended by itself with status {lost[0]}; the others were stopped.")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (local.LocalError, embedded.ServerError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.group(name="models")
+def models_group() -> None:
+    """The networks this host has."""
+
+
+@models_group.command()
+@click.argument("names", nargs=-1, required=True)
+def fetch(names: tuple[str, ...]) -> None:
+    """Fetch known models into the store."""
+    store = _settings().model_store
+    for name in names:
+        folder = _checked(models.fetch, name, store)
+        click.echo(f"{name}: {folder}")
+
+
+@models_group.command(name="list")
+def list_models() -> None:
+    """List the store's models and the known ones that could be fetched."""
+    store = _settings().model_store
+    present = {path.parent.name for path in store.glob("*/model.toml")}
+    for name in sorted(present | set(models.KNOWN)):
+        click.echo(f"{name:24} {_describe(name, store) if name in present else 'known, not fetched'}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("names", nargs=-1)
+def samples(folder: Path, names: tuple[str, ...]) -> None:
+    """Fetch sample photos into FOLDER: astronaut and grace_hopper, or those that are named."""
+    chosen = names or ("astronaut", "grace_hopper")
+    photos = [name for name in assets.ASSETS if name not in models.KNOWN]
+    if unknown := [name for name in chosen if name not in photos]:
+        raise click.ClickException(f"There is no sample {unknown[0]!r}; there are {', '.join(photos)}.")
+    for path in _checked(assets.fetch_all, chosen, folder).values():
+        click.echo(path)
+
+
+@main.command()
+def doctor() -> None:
+    """Print the settings and the plan for this host, with the reasons."""
+    chosen = _settings()
+    for name, value in settings.describe(chosen).items():
+        click.echo(f"{name:22} {value}")
+    click.echo()
+    for sentence in cpu.make_plan(chosen).why:
+        click.echo(sentence)
+
+
+@main.command()
+def health() -> None:
+    """Exit with 0 if this host's worker is healthy: its loop turns and its networks answer."""
+    path = _settings().health_file
+    try:
+        age_s = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        raise click.ClickException(f"{path} is not there: the worker is not ready yet.") from None
+    if age_s > HEALTHY_WITHIN_S:
+        raise click.ClickException(f"{path} was last touched {age_s:.0f} s ago: the worker hangs or its networks fail.")
+    click.echo("healthy")
+
+
+def _describe(name: str, store: Path) -> str:
+    try:
+        spec, network = models.read(name, store)
+    except models.ModelError as error:
+        return f"unusable: {error}"
+    height, width = spec.input_size
+    return f"{spec.head}, input {width} x {height}, {len(spec.labels)} labels, digest {models.digest(network)}"
+
+
+def _settings() -> settings.Settings:
+    return _checked(settings.load)  # type: ignore[no-any-return]
+
+
+def _checked(work: Callable[..., Any], *args: Any) -> Any:
+    """Call ``work(*args)``; what a user can mend is one sentence on stderr and exit status 1."""
+    try:
+        return work(*args)
+    except (settings.SettingsError, models.ModelError, assets.AssetError, InvalidRequest) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _as_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,99 @@
+"""How many threads, streams and jobs fit this process's share of the host.
+
+Stage: between the settings and everything that starts threads. OpenVINO starts a thread per host core and does not see
+a container's CPU quota, so the quota is read here. What may really be used is the least of cgroup quota (v1 and v2),
+affinity and ``FLEET_THREADS``.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.settings import Settings
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What this worker starts.
+
+    Attributes:
+        threads: CPU threads for inference.
+        decoders: threads that fetch and decode.
+        jobs: jobs held at once in all stages together.
+        why: one sentence a decision.
+    """
+
+    threads: int
+    decoders: int
+    jobs: int
+    why: tuple[str, ...]
+
+
+def make_plan(settings: Settings, *, cgroup: Path = CGROUP) -> Plan:
+    """Decide for this process; pure but for what it reads of the host."""
+    host = os.cpu_count() or 1
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else host
+    quota = cgroup_quota(cgroup)
+    bounds = {"host cores": float(host), "CPU affinity": float(affinity)}
+    if quota is not None:
+        bounds["cgroup quota"] = quota
+    if settings.threads:
+        bounds["FLEET_THREADS"] = float(settings.threads)
+    reason, least = min(bounds.items(), key=lambda item: item[1])
+    threads = max(1, math.ceil(least))
+    decoders = settings.decoders or max(2, min(8, threads))
+    jobs = settings.jobs or 4 * threads + 2 * decoders
+    decoding = "FLEET_DECODERS" if settings.decoders else "at least two, so that one can fetch while one decodes"
+    holding = "FLEET_JOBS" if settings.jobs else "enough to fill every stage"
+    why = (
+        f"{threads} inference threads: {reason} allows {least:g}.",
+        f"{decoders} decode threads: {decoding}.",
+        f"{jobs} jobs at once: {holding}.",
+    )
+    return Plan(threads=threads, decoders=decoders, jobs=jobs, why=why)
+
+
+def cgroup_quota(root: Path = CGROUP) -> float | None:
+    """Return the cores that the cgroup's CPU quota allows, or None where there is none.
+
+    The strictest quota from this process's own group up to the root counts, as the kernel enforces them all.
+    """
+    groups = _own_groups(root)
+    quotas = [quota for group in groups for quota in (_quota_v2(group), _quota_v1(group)) if quota is not None]
+    return min(quotas, default=None)
+
+
+def _own_groups(root: Path) -> list[Path]:
+    """List the folders of this process's cgroup and its ancestors; a container usually sees only the root."""
+    groups = [root, root / "cpu", root / "cpu,cpuacct"]
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return groups
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        base = root / controllers if controllers else root
+        if controllers in ("", "cpu", "cpu,cpuacct"):
+            own = Path(path.strip("/"))
+            groups += [base / part for part in (own, *own.parents)]
+    return groups
+
+
+def _quota_v2(group: Path) -> float | None:
+    try:
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _quota_v1(group: Path) -> float | None:
+    try:
+        quota = int((group / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        period = int((group / "cpu.cfs_period_us").read_text(encoding="ascii"))
+        return quota / period if quota > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

@@ -1,0 +1,190 @@
+"""From encoded bytes to the network's pixels, with limits that are checked before anything is allocated.
+
+Stage: on the decode threads, between fetch and the infer queue. Pure functions of bytes and arrays.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Header
+from PIL import UnidentifiedImageError
+
+from producer.errors import ImageTooLarge, InvalidImage
+
+#: ``(height, width, 3) uint8``, BGR.
+Pixels = npt.NDArray[np.uint8]
+
+#: What is accepted. Pillow calls a JPEG with more pictures behind it, as phones write, "MPO".
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+
+#: Largest width or height, pixels. JPEG and WebP can hardly say more, and a strip of that length is no photo.
+MAX_SIDE = 30_000
+
+#: Pillow warns at a size of its own; ours is checked on the header, before any pixel.
+Header.MAX_IMAGE_PIXELS = None
+Header.init()  # loads its plugins, which two threads must not do at once
+
+cv2.setNumThreads(1)  # the decode threads are the parallelism; OpenCV's own would fight inference for the cores
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an image may cost."""
+
+    max_bytes: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How an original image lies in the network's input.
+
+    Attributes:
+        width: of the original image, upright, pixels; height likewise.
+        scale_x: input pixels per original pixel; scale_y likewise.
+        pad_x: columns of border left of the image, input pixels; pad_y: rows above it.
+    """
+
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+    pad_x: int
+    pad_y: int
+
+    def to_original(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map ``(..., 2)`` x and y from input pixels to pixels of the original, unclipped."""
+        pad = np.array([self.pad_x, self.pad_y], np.float32)
+        scale = np.array([self.scale_x, self.scale_y], np.float32)
+        return (points - pad) / scale
+
+
+def decode(data: bytes, limits: Limits) -> Pixels:
+    """Decode a whole JPEG, PNG, WebP or BMP; EXIF orientation is applied, depth and alpha are converted to 8-bit BGR.
+
+    Raises:
+        ImageTooLarge: more bytes, pixels or a longer side than allowed, by the header alone.
+        InvalidImage: empty, not one of those formats, truncated or damaged.
+    """
+    if not data:
+        raise InvalidImage("The image is empty (0 bytes).")
+    if len(data) > limits.max_bytes:
+        raise ImageTooLarge(f"The image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.")
+    kind, width, height = read_header(data)
+    if width * height > limits.max_pixels or max(width, height) > MAX_SIDE:
+        raise ImageTooLarge(
+            f"The image is {width} x {height} pixels; at most {limits.max_pixels:,} pixels and {MAX_SIDE:,} a side "
+            "are accepted. Make it smaller."
+        )
+    check_whole(kind, data)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise InvalidImage(f"The {kind} picture is damaged and cannot be decoded.") from error
+    if pixels is None or pixels.size == 0:
+        raise InvalidImage(f"The {kind} picture is damaged and cannot be decoded.")
+    if sorted(pixels.shape[:2]) != sorted((height, width)):
+        raise InvalidImage(f"The {kind} picture's header and content have different sizes.")
+    return pixels  # type: ignore[return-value]
+
+
+def read_header(data: bytes) -> tuple[str, int, int]:
+    """Return format, width and height as the header claims them, without decoding.
+
+    Raises:
+        InvalidImage: not an image of an accepted format.
+    """
+    try:
+        with Header.open(io.BytesIO(data), formats=FORMATS) as header:
+            return str(header.format), int(header.width), int(header.height)
+    except UnidentifiedImageError:
+        raise InvalidImage("The bytes are not an image this fleet knows. Send JPEG, PNG, WebP or BMP.") from None
+    except Exception as error:  # Pillow's parsers raise all sorts on hostile headers
+        raise InvalidImage("The image's header is damaged.") from error
+
+
+def check_whole(kind: str, data: bytes) -> None:
+    """Refuse what OpenCV would half-decode and fill with grey: a file whose end is missing.
+
+    Raises:
+        InvalidImage: the file is truncated.
+    """
+    whole = {"PNG": _png_whole, "WEBP": _webp_whole, "BMP": _bmp_whole}.get(kind, _jpeg_whole)
+    if not whole(data):
+        raise InvalidImage(f"The {kind} picture is truncated: its end is missing. Send the whole file.")
+
+
+def _jpeg_whole(data: bytes) -> bool:
+    """Walk the segments to the first scan; from there on an end marker (FFD9) cannot be picture data."""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return False
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0xDA:
+            return data.find(b"\xff\xd9", at) >= 0
+        if marker == 0xD9:
+            return False
+        at += 2 if 0xD0 <= marker <= 0xD8 or marker == 0x01 else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
+
+
+def _png_whole(data: bytes) -> bool:
+    """Walk the chunks: at least one IDAT, and IEND within the file."""
+    at, pixels = 8, False
+    while at + 12 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if name == b"IEND":
+            return pixels
+        pixels |= name == b"IDAT"
+        at += 12 + length
+    return False
+
+
+def _webp_whole(data: bytes) -> bool:
+    return len(data) >= 12 and 8 + int.from_bytes(data[4:8], "little") <= len(data)
+
+
+def _bmp_whole(data: bytes) -> bool:
+    """Uncompressed rows are as long as the header says; compressed ones are left to the decoder."""
+    if len(data) < 34:
+        return False
+    (offset,) = struct.unpack_from("<I", data, 10)
+    if int.from_bytes(data[14:18], "little") < 40:
+        return bool(len(data) > offset)
+    width, height, _, depth, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression not in (0, 3):
+        return bool(len(data) > offset)
+    return bool(len(data) >= offset + (abs(width) * depth + 31) // 32 * 4 * abs(height))
+
+
+def letterbox(image: Pixels, size: tuple[int, int]) -> tuple[Pixels, Frame]:
+    """Scale ``image`` to fit ``size`` without changing its proportions, and centre it on black.
+
+    Args:
+        image: ``(height, width, 3)`` uint8.
+        size: (height, width) of the network's input.
+
+    Returns:
+        ``(1, *size, 3)`` uint8 contiguous, and how the image lies in it. Shrinking averages (INTER_AREA), enlarging
+        interpolates (INTER_LINEAR).
+    """
+    (height, width), (rows, columns) = image.shape[:2], size
+    scale = min(rows / height, columns / width)
+    new_width = min(columns, max(1, round(width * scale)))
+    new_height = min(rows, max(1, round(height * scale)))
+    pad_x, pad_y = (columns - new_width) // 2, (rows - new_height) // 2
+    canvas = np.zeros((1, rows, columns, 3), np.uint8)
+    inside: Any = canvas[0, pad_y : pad_y + new_height, pad_x : pad_x + new_width]
+    inside[:] = cv2.resize(
+        image, (new_width, new_height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    return canvas, Frame(width, height, new_width / width, new_height / height, pad_x, pad_y)

@@ -1,0 +1,358 @@
+"""One request through fetch, decode and network: ``start(request) -> Detecting``, a future of one outcome an image.
+
+Stage: all that the pool drives. Neighbours: :mod:`worker.pool` starts and cancels, :mod:`worker.tasks` turns the
+outcomes into a result. Nothing here knows Celery, and no thread waits for an inference: decode threads submit and
+go on to the next image, and OpenVINO's completion thread settles the future.
+"""
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from redis import BlockingConnectionPool, Redis
+
+from producer import blobs, wire
+from producer.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FleetError,
+    InferenceFailed,
+    InternalError,
+    UnknownModel,
+)
+from worker import decode, models, network
+from worker.cpu import Plan
+from worker.infer_queue import Inference, InferenceError, InferQueue
+from worker.network import Network
+from worker.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Most keypoint values behind a row's box.
+_BOX_END = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a job wants.
+
+    Attributes:
+        images: as they stand in the message, not yet parsed.
+        options: the job's options.
+        model: model that the job's queue belongs to, or None.
+        job_id: for the log.
+        deadline: seconds since the epoch, or None.
+    """
+
+    images: Sequence[object]
+    options: wire.Options
+    model: str | None = None
+    job_id: str = ""
+    deadline: float | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one image; complete when its :class:`Detecting` is settled.
+
+    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``.
+    """
+
+    network: Network
+    options: wire.Options
+    rows: npt.NDArray[np.float32] | None = None
+    frame: decode.Frame | None = None
+    error: FleetError | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    done_at: float = 0.0
+
+    def result(self, *, worker: str, queued_ms: float) -> wire.Result:
+        """Build the public result: filter, map to the original image, clip, name the labels.
+
+        Raises:
+            FleetError: the image's own error.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.rows is not None  # noqa: S101 - one of the two is set
+        assert self.frame is not None  # noqa: S101
+        detections = to_detections(self.rows, self.frame, self.network.spec, self.options)
+        finish_ms = (time.monotonic() - self.done_at) * 1000
+        timings = {"queued": queued_ms, **self.timings_ms, "finish": finish_ms}
+        return wire.Result(
+            model=self.network.spec.name,
+            model_digest=self.network.digest,
+            width=self.frame.width,
+            height=self.frame.height,
+            detections=detections,
+            timings_ms={stage: round(value, 2) for stage, value in timings.items()},
+            worker=worker,
+        )
+
+
+def to_detections(
+    rows: npt.NDArray[np.float32], frame: decode.Frame, spec: models.ModelSpec, options: wire.Options
+) -> tuple[wire.Detection, ...]:
+    """Turn the graph's rows into detections in pixels of the original image.
+
+    Args:
+        rows: ``(n, 6 + 2 * points)`` float32: label, score, x1, y1, x2, y2, keypoints, input pixels, best first.
+        frame: how the original lies in the input.
+        spec: the model's labels and least score.
+        options: the request's own least score and most detections.
+    """
+    least = spec.min_score if options.min_score is None else options.min_score
+    rows = rows[rows[:, 1] >= least][: options.max_detections or wire.MAX_DETECTIONS]
+    corners = frame.to_original(rows[:, 2:_BOX_END].reshape(-1, 2, 2))
+    corners = np.clip(corners, 0, np.array([frame.width, frame.height], np.float32))
+    points = frame.to_original(rows[:, _BOX_END:].reshape(len(rows), -1, 2))
+    boxes = corners.reshape(-1, 4).astype(float).round(2).tolist()
+    marks = points.astype(float).round(2).tolist()
+    scores = rows[:, 1].astype(float).round(4).tolist()
+    ids = rows[:, 0].astype(int).tolist()
+    return tuple(
+        wire.Detection(
+            label=spec.labels[label_id] if label_id < len(spec.labels) else str(label_id),
+            label_id=label_id,
+            score=score,
+            box=(box[0], box[1], box[2], box[3]),
+            keypoints=tuple((x, y) for x, y in keypoints),
+        )
+        for label_id, score, box, keypoints in zip(ids, scores, boxes, marks, strict=True)
+    )
+
+
+class Detecting(Future[list[Outcome]]):
+    """A request on its way; settles, never with an exception, when each of its images has an outcome. Thread-safe."""
+
+    def __init__(self, request: Request, outcomes: list[Outcome]) -> None:
+        super().__init__()
+        self.request = request
+        self.outcomes = outcomes
+        self._left = len(outcomes)
+        self._lock = threading.Lock()
+        self._flights: dict[int, Inference] = {}
+        self.cancelled_by: FleetError | None = None
+        self.set_running_or_notify_cancel()
+
+    def cancel(self) -> bool:
+        """Give up: images not yet begun are skipped, inferences in flight are cancelled."""
+        return self.stop(Cancelled())
+
+    def stop(self, error: FleetError) -> bool:
+        """Give up for the reason ``error``, which each unfinished image gets as its outcome."""
+        with self._lock:
+            if self._left == 0:
+                return False
+            self.cancelled_by = self.cancelled_by or error
+            flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        return True
+
+    def follow(self, index: int, flight: Inference) -> None:
+        """Settle image ``index`` when ``flight`` does."""
+        with self._lock:
+            self._flights[index] = flight
+            stopped = self.cancelled_by is not None
+        flight.add_done_callback(lambda _: self._landed(index, flight))
+        if stopped:
+            flight.cancel()
+
+    def settle(self, index: int, error: FleetError | None = None) -> None:
+        """Count image ``index`` as finished; the last one settles the whole."""
+        outcome = self.outcomes[index]
+        outcome.error = error
+        outcome.done_at = time.monotonic()
+        with self._lock:
+            self._flights.pop(index, None)
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self.set_result(self.outcomes)
+
+    def _landed(self, index: int, flight: Inference) -> None:
+        """On OpenVINO's completion thread: note what came, hand over, return."""
+        outcome = self.outcomes[index]
+        outcome.timings_ms["infer"] = flight.infer_s * 1000
+        problem = flight.exception()
+        if problem is None:
+            outcome.rows = flight.result()
+            self.settle(index)
+        elif isinstance(problem, CancelledError):
+            self.settle(index, self.cancelled_by or Cancelled())
+        else:
+            logger.warning("inference.failed job=%s error=%s", self.request.job_id, problem)
+            self.settle(index, InferenceFailed())
+
+
+class Detector:
+    """A process's networks, their infer queues, and the threads that feed them. Thread-safe."""
+
+    def __init__(self, networks: Sequence[Network], settings: Settings, plan: Plan) -> None:
+        self.networks = {one.spec.name: one for one in networks}
+        self.queues = {
+            name: InferQueue(one.compiled, settings.requests or max(2, 2 * one.optimal_requests))
+            for name, one in self.networks.items()
+        }
+        self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
+        pool = BlockingConnectionPool.from_url(
+            settings.url, max_connections=plan.decoders + 1, health_check_interval=30
+        )
+        self._redis: Redis = Redis(connection_pool=pool)
+        self._threads = ThreadPoolExecutor(plan.decoders, thread_name_prefix="decode")
+
+    def start(self, request: Request) -> Detecting:
+        """Begin a request and return at once.
+
+        Raises:
+            UnknownModel: this worker has not loaded the model.
+        """
+        chosen = self._choose(request.options.model or request.model)
+        outcomes = [Outcome(chosen, request.options) for _ in request.images]
+        detecting = Detecting(request, outcomes)
+        for index in range(len(outcomes)):
+            self._threads.submit(self._prepare, detecting, index)
+        return detecting
+
+    def check(self) -> Future[bool]:
+        """Run every network once on a black image; True when all gave an answer. Settles on a completion thread."""
+        return _SelfTest(self.queues, self.networks)
+
+    def drop(self, images: Sequence[object]) -> None:
+        """Remove the stored bytes of a finished request's images."""
+        refs = [image["ref"] for image in images if isinstance(image, dict) and isinstance(image.get("ref"), str)]
+        blobs.drop(self._redis, [ref for ref in refs if ref.startswith(wire.BLOB_PREFIX)])
+
+    def announce(self) -> None:
+        """Tell clients which models are served: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""
+        for name, one in self.networks.items():
+            self._redis.hset(wire.MODELS_KEY, name, _describe(one))
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Say what is loaded and how busy it is, as plain JSON."""
+        return {
+            name: {
+                "digest": self.networks[name].digest,
+                "requests": one.size,
+                "in_flight": one.in_flight,
+            }
+            for name, one in self.queues.items()
+        }
+
+    def close(self) -> None:
+        """Stop the decode threads, then the requests, then the connection: each feeds the next. Idempotent."""
+        for one in self.queues.values():
+            one.close()  # first of all wakes decode threads that wait for a free request
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._redis.close()
+
+    # ------------------------------------------------------------------------------------------ decode threads
+
+    def _choose(self, model: str | None) -> Network:
+        if model is None and len(self.networks) == 1:
+            return next(iter(self.networks.values()))
+        if model not in self.networks:
+            served = ", ".join(sorted(self.networks))
+            raise UnknownModel(f"This worker does not serve the model {str(model)[:64]!r}; it serves {served}.")
+        return self.networks[model]
+
+    def _prepare(self, detecting: Detecting, index: int) -> None:
+        try:
+            flight = self._send_in(detecting, index)
+        except FleetError as error:
+            detecting.settle(index, error)
+        except InferenceError as error:
+            logger.warning("inference.not_started job=%s error=%s", detecting.request.job_id, error)
+            detecting.settle(index, InferenceFailed())
+        except Exception:
+            incident = uuid.uuid4().hex[:12]
+            logger.exception("job.internal_error job=%s incident=%s", detecting.request.job_id, incident)
+            detecting.settle(index, InternalError(f"Something unforeseen went wrong; incident {incident}."))
+        else:
+            detecting.follow(index, flight)
+
+    def _send_in(self, detecting: Detecting, index: int) -> Inference:
+        outcome, request = detecting.outcomes[index], detecting.request
+        times = outcome.timings_ms
+        _check_still_wanted(detecting)
+        began = time.monotonic()
+        data = self._fetch(request.images[index])
+        times["fetch"], began = _lap(began)
+        _check_still_wanted(detecting)
+        pixels = decode.decode(data, self._limits)
+        tensor, outcome.frame = decode.letterbox(pixels, outcome.network.spec.input_size)
+        times["decode"], _ = _lap(began)
+        flight = self.queues[outcome.network.spec.name].submit(tensor)
+        times["wait"] = flight.waited_s * 1000
+        return flight
+
+    def _fetch(self, raw: object) -> bytes:
+        image = wire.Image.parse(raw)
+        if image.ref is None:
+            return image.data or b""
+        return blobs.get(self._redis, image.ref, most_bytes=self._limits.max_bytes)
+
+
+class _SelfTest(Future[bool]):
+    """Settles True when every queue has answered for a black image, False when one could not."""
+
+    def __init__(self, queues: dict[str, InferQueue], networks: dict[str, Network]) -> None:
+        super().__init__()
+        self._left = len(queues)
+        self._good = True
+        self._lock = threading.Lock()
+        for name, one in queues.items():
+            height, width = networks[name].spec.input_size
+            try:
+                flight = one.submit(np.zeros((1, height, width, 3), np.uint8), timeout_s=0.0)
+            except Exception:  # noqa: BLE001 - busy or closed: a full queue proves itself by its jobs
+                self._count(one.in_flight > 0)
+            else:
+                flight.add_done_callback(lambda done: self._count(done.exception() is None))
+
+    def _count(self, good: bool) -> None:
+        with self._lock:
+            self._left -= 1
+            self._good &= good
+            last = self._left == 0
+        if last:
+            self.set_result(self._good)
+
+
+def open_detector(settings: Settings, plan: Plan) -> Detector:
+    """Read, compile and warm up every model of ``settings``, then start the threads.
+
+    Raises:
+        models.ModelError: a model cannot be loaded.
+    """
+    networks = []
+    for name in settings.models:
+        spec, path = models.read(name, settings.model_store)
+        networks.append(network.load(spec, path, settings, plan.threads))
+    return Detector(networks, settings, plan)
+
+
+def _check_still_wanted(detecting: Detecting) -> None:
+    if detecting.cancelled_by is not None:
+        raise detecting.cancelled_by
+    if detecting.request.deadline is not None and time.time() > detecting.request.deadline:
+        raise DeadlineExceeded
+
+
+def _describe(one: Network) -> str:
+    height, width = one.spec.input_size
+    return json.dumps({"digest": one.digest, "input_size": [height, width], "labels": list(one.spec.labels)})
+
+
+def _lap(began: float) -> tuple[float, float]:
+    now = time.monotonic()
+    return (now - began) * 1000, now

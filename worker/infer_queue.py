@@ -1,0 +1,302 @@
+"""A fixed number of infer requests over one compiled network: ``submit(tensor) -> Inference``.
+
+Stage: between decode, whose threads submit, and whoever waits for the outputs. No thread waits for an inference:
+OpenVINO calls back, the callback copies the outputs, frees the request and settles the future.
+
+Why not ``openvino.AsyncInferQueue``: there a callback that raises ends the process, a bad tensor leaks a slot for
+ever, a failed inference never calls back, and ``start_async`` from two threads delivers results to the wrong job
+(tests/hazards shows that this queue does none of it).
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+logger = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+
+
+class TensorError(ValueError):
+    """The tensor does not fit the network's input."""
+
+
+class InferenceError(RuntimeError):
+    """OpenVINO could not run the network on this tensor."""
+
+
+class QueueClosedError(RuntimeError):
+    """The queue was closed."""
+
+
+class Inference(Future[Array]):
+    """One tensor's way through the network; settles with a copy of the network's output, ``(n, 6+) float32``.
+
+    Attributes:
+        waited_s: how long ``submit`` waited for a free request.
+        infer_s: from the start of the request to its completion; 0.0 until then.
+
+    Thread-safe. Done callbacks run on OpenVINO's completion thread: they must hand over and return.
+    """
+
+    def __init__(self, tensor: Array, waited_s: float, abort: Callable[["Inference"], bool]) -> None:
+        super().__init__()
+        self.tensor: Array | None = tensor  # OpenVINO reads this memory while the request runs
+        self.waited_s = waited_s
+        self.infer_s = 0.0
+        self.started = time.monotonic()
+        self.seen_done = False
+        self._abort = abort
+        self.set_running_or_notify_cancel()
+
+    def cancel(self) -> bool:
+        """Stop the request; the future fails with ``CancelledError`` at once and the request is free soon after."""
+        return self._abort(self)
+
+
+class _Slot:
+    """One infer request: free, running ``flight``, or running ``stopping``, which was aborted."""
+
+    __slots__ = ("flight", "request", "stopping", "stopping_since")
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.flight: Inference | None = None
+        self.stopping: Inference | None = None
+        self.stopping_since = 0.0
+
+
+class InferQueue:
+    """Keeps up to ``requests`` inferences in flight on one compiled network.
+
+    The network has one input of static shape and one output. Thread-safe: any thread may submit, cancel or close.
+
+    Args:
+        compiled: the compiled network.
+        requests: most inferences in flight.
+        check_every_s: how often requests older than this are looked at for a failure, of which OpenVINO's Python
+            callback says nothing.
+        abandon_after_s: a request that was told to stop and does not within this time is replaced by a new one.
+    """
+
+    def __init__(
+        self, compiled: Any, requests: int, *, check_every_s: float = 0.05, abandon_after_s: float = 5.0
+    ) -> None:
+        self.size = requests
+        self._compiled = compiled
+        self._dtype = np.dtype(compiled.input(0).get_element_type().to_dtype())
+        self._shape = tuple(compiled.input(0).get_shape())
+        self._check_every_s = check_every_s
+        self._abandon_after_s = abandon_after_s
+        self._lock = threading.Lock()
+        self._slots = {_Slot(compiled.create_infer_request()) for _ in range(requests)}
+        self._abandoned: list[Any] = []
+        self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        for slot in self._slots:
+            self._free.put(slot)
+        self._closed = False
+        self._busy = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, name="infer-supervisor", daemon=True)
+        self._supervisor.start()
+
+    @property
+    def in_flight(self) -> int:
+        """Number of inferences that have been started and are not settled."""
+        with self._lock:
+            return sum(slot.flight is not None for slot in self._slots)
+
+    @property
+    def free(self) -> int:
+        """Number of requests that can be started at once."""
+        return self._free.qsize()
+
+    def submit(self, tensor: Array, *, timeout_s: float | None = None) -> Inference:
+        """Start an inference of ``tensor``; wait for a free request if there is none, which is the back-pressure.
+
+        Args:
+            tensor: array of exactly the network's input shape and dtype; must not be changed until the future settles.
+            timeout_s: longest wait for a free request.
+
+        Raises:
+            TensorError: wrong shape or dtype; nothing was started.
+            QueueClosedError: the queue is closed, or was while waiting.
+            TimeoutError: no request became free in time.
+            InferenceError: OpenVINO refused to start the request.
+        """
+        tensor = self._check(tensor)
+        began = time.monotonic()
+        slot = self._take(timeout_s)
+        flight = Inference(tensor, time.monotonic() - began, self._abort)
+        with self._lock:
+            slot.flight = flight
+        try:
+            # The callback is set anew for each run: OpenVINO takes it out while it runs and puts it back after, so a
+            # request that is started again from within that moment would otherwise finish without a callback.
+            slot.request.set_callback(self._completed, (slot, flight))
+            slot.request.set_input_tensor(ov.Tensor(tensor, shared_memory=True))
+            slot.request.start_async()
+        except Exception as error:
+            self._release(slot, flight)
+            raise InferenceError(f"OpenVINO did not start the inference: {error}") from error
+        if not self._busy.is_set():
+            self._busy.set()
+        return flight
+
+    def close(self, *, timeout_s: float = 5.0) -> None:
+        """Refuse new work, cancel what is in flight and wait until every request stands still. Idempotent."""
+        with self._lock:
+            self._closed = True
+            flights = [slot.flight for slot in self._slots if slot.flight is not None]
+        self._free.put(None)
+        for flight in flights:
+            flight.cancel()
+        self._busy.set()
+        self._supervisor.join(timeout_s)
+
+    # ------------------------------------------------------------------------------------------ completion thread
+
+    def _completed(self, run: tuple[_Slot, Inference]) -> None:
+        """OpenVINO's callback. An exception that left it would end the process."""
+        try:
+            self._settle(*run)
+        except BaseException:
+            logger.exception("inference.callback_failed")
+
+    def _settle(self, slot: _Slot, flight: Inference) -> None:
+        error: Exception | None = None
+        rows: Array | None = None
+        try:
+            rows = slot.request.get_output_tensor(0).data.copy()  # the next run overwrites the original
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it is this job's answer
+            error = InferenceError(f"OpenVINO gave no output: {problem}")
+        flight.infer_s = time.monotonic() - flight.started
+        if self._release(slot, flight):
+            flight.tensor = None
+            if error is None:
+                flight.set_result(rows)  # type: ignore[arg-type]
+            else:
+                flight.set_exception(error)
+
+    def _release(self, slot: _Slot, flight: Inference) -> bool:
+        """Free ``slot`` if it still runs ``flight``; False when the flight was aborted or settled before."""
+        with self._lock:
+            answered = slot.flight is flight
+            if not answered and slot.stopping is not flight:
+                return False
+            slot.flight = slot.stopping = None
+        self._free.put(slot)
+        return answered
+
+    # --------------------------------------------------------------------------------------------- any thread
+
+    def _check(self, tensor: Array) -> Array:
+        """OpenVINO itself raises on a misfit only after it has taken a slot, so it never sees one."""
+        if not isinstance(tensor, np.ndarray):
+            raise TensorError(f"expected an array, not {type(tensor).__name__}")
+        if tensor.shape != self._shape or tensor.dtype != self._dtype:
+            raise TensorError(f"expected {self._shape} {self._dtype}, got {tensor.shape} {tensor.dtype}")
+        return np.ascontiguousarray(tensor)
+
+    def _take(self, timeout_s: float | None) -> _Slot:
+        if self._closed:
+            raise QueueClosedError("the infer queue is closed")
+        try:
+            slot = self._free.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError(f"no infer request became free within {timeout_s} s") from None
+        if slot is None or self._closed:
+            self._free.put(None)  # the next one that waits must wake too
+            raise QueueClosedError("the infer queue is closed")
+        return slot
+
+    def _abort(self, flight: Inference) -> bool:
+        with self._lock:
+            slot = next((slot for slot in self._slots if slot.flight is flight), None)
+            if slot is None:
+                return False
+            slot.flight, slot.stopping = None, flight
+            slot.stopping_since = time.monotonic()
+        slot.request.cancel()
+        self._busy.set()
+        flight.set_exception(CancelledError())
+        return True
+
+    # --------------------------------------------------------------------------------------------- supervisor
+
+    def _supervise(self) -> None:
+        """Find what ended without a callback: OpenVINO calls back neither on failure nor on cancel.
+
+        Sleeps for good while nothing is in flight; looks, never waits, at requests older than ``check_every_s``.
+        """
+        while True:
+            self._busy.wait()
+            time.sleep(self._check_every_s)
+            self._busy.clear()
+            try:
+                if self._sweep():
+                    self._busy.set()
+                elif self._closed:
+                    return
+            except Exception:
+                logger.exception("inference.supervisor_failed")
+
+    def _sweep(self) -> bool:
+        """Look at every old request; True while there is anything left to look at."""
+        horizon = time.monotonic() - self._check_every_s
+        with self._lock:
+            running = [(slot, slot.flight) for slot in self._slots if slot.flight is not None]
+            stopping = [(slot, slot.stopping) for slot in self._slots if slot.stopping is not None]
+        for slot, flight in running:
+            if flight.started < horizon:
+                self._look_at(slot, flight)
+        for slot, flight in stopping:
+            self._look_at_stopping(slot, flight)
+        self._abandoned = [request for request in self._abandoned if not _at_rest(request)]
+        return bool(running or stopping or self._abandoned)
+
+    def _look_at(self, slot: _Slot, flight: Inference) -> None:
+        try:
+            if not slot.request.wait_for(0):
+                return
+        except Exception as problem:  # noqa: BLE001 - OpenVINO raises the inference's own error here
+            if self._release(slot, flight):
+                flight.tensor = None
+                flight.set_exception(InferenceError(f"OpenVINO could not run the network: {problem}"))
+            return
+        if flight.seen_done:  # it ended a whole look ago and its callback never came
+            self._settle(slot, flight)
+        flight.seen_done = True
+
+    def _look_at_stopping(self, slot: _Slot, flight: Inference) -> None:
+        if _at_rest(slot.request):
+            self._release(slot, flight)
+        elif time.monotonic() - slot.stopping_since > self._abandon_after_s:
+            self._replace(slot, flight)
+
+    def _replace(self, slot: _Slot, flight: Inference) -> None:
+        """Give up a request that does not stop. Its object is kept: destroying it would wait for the inference."""
+        logger.error("inference.abandoned after_s=%.1f", self._abandon_after_s)
+        fresh = _Slot(self._compiled.create_infer_request())
+        with self._lock:
+            if slot.stopping is not flight:
+                return
+            slot.stopping = None
+            self._slots.discard(slot)
+            self._slots.add(fresh)
+            self._abandoned.append(slot.request)
+        self._free.put(fresh)
+
+
+def _at_rest(request: Any) -> bool:
+    try:
+        return bool(request.wait_for(0))
+    except Exception:  # noqa: BLE001 - a failed or cancelled request is at rest
+        return True

@@ -1,0 +1,185 @@
+"""What a model is: its network's file, its family, and how an image becomes its input.
+
+Stage: before :mod:`worker.network`, which builds the graph from a :class:`ModelSpec`. A model is a folder
+``<store>/<name>`` with the network and a ``model.toml``; the models this project knows are made by :func:`fetch`.
+"""
+
+import hashlib
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worker import assets
+
+
+class ModelError(Exception):
+    """A model cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One detector.
+
+    Attributes:
+        name: its name, also of its queue.
+        file: the network, relative to the model's folder (IR ``.xml``, ``.onnx`` or ``.tflite``).
+        head: family of detector, a key of :data:`worker.heads.HEADS`.
+        input_size: (height, width) of the network's input, pixels.
+        labels: name of each class, by its number.
+        layout: of the network's own input, ``NCHW`` or ``NHWC``.
+        colour: channel order of the network's own input, ``RGB`` or ``BGR``.
+        mean: subtracted from each channel (0 to 255), in the network's channel order.
+        scale: each channel is divided by it, after the mean.
+        min_score: detections below it are left out unless a request asks otherwise.
+        iou: two boxes of one class that overlap more are one object.
+        options: what only this head knows.
+    """
+
+    name: str
+    file: str
+    head: str
+    input_size: tuple[int, int]
+    labels: tuple[str, ...]
+    layout: str = "NCHW"
+    colour: str = "RGB"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
+    min_score: float = 0.5
+    iou: float = 0.3
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _blazeface(variant: str, side: int, file: str) -> ModelSpec:
+    return ModelSpec(
+        name=f"blazeface_{variant}",
+        file=file,
+        head="blazeface",
+        input_size=(side, side),
+        labels=("face",),
+        layout="NHWC",
+        mean=(127.5, 127.5, 127.5),
+        scale=(127.5, 127.5, 127.5),
+        options={"variant": variant},
+    )
+
+
+#: Models whose networks come out of pinned packages.
+KNOWN: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec(
+            name="centerface", file="centerface.onnx", head="centerface", input_size=(480, 640), labels=("face",)
+        ),
+        _blazeface("short", 128, "face_detection_short_range.tflite"),
+        _blazeface("back", 256, "face_detection_back.tflite"),
+        _blazeface("full", 192, "face_detection_full_range.tflite"),
+    )
+}
+
+
+def fetch(name: str, store: Path) -> Path:
+    """Put the known model ``name`` into ``store`` if it is not there, and return its folder.
+
+    Raises:
+        ModelError: there is no known model of that name.
+        assets.AssetError: its network could not be had.
+    """
+    if name not in KNOWN:
+        raise ModelError(f"There is no known model {name!r}; there are {', '.join(KNOWN)}.")
+    folder, spec = store / name, KNOWN[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    assets.fetch(name, folder)
+    if not (folder / "model.toml").exists():
+        _write(folder / "model.toml", to_toml(spec))
+    return folder
+
+
+def read(name: str, store: Path) -> tuple[ModelSpec, Path]:
+    """Read the model ``name`` of ``store``: its description and the path of its network.
+
+    Raises:
+        ModelError: it is not there, or its ``model.toml`` is wrong.
+    """
+    path = store / name / "model.toml"
+    try:
+        spec = from_toml(name, tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        how = f"Run: fleet-worker models fetch {name}" if name in KNOWN else "Put its network and a model.toml there."
+        raise ModelError(f"There is no model {name!r} in {store}. {how}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} is wrong: {error}") from error
+    network = path.parent / spec.file
+    if not network.is_file():
+        raise ModelError(f"{path} names the network {spec.file!r}, which is not there.")
+    return spec, network
+
+
+def digest(network: Path) -> str:
+    """Return the first 16 hex digits of the sha256 over the network's files (``.xml`` and ``.bin`` together)."""
+    total = hashlib.sha256(network.read_bytes())
+    weights = network.with_suffix(".bin")
+    if network.suffix == ".xml" and weights.is_file():
+        total.update(weights.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def from_toml(name: str, raw: Mapping[str, Any]) -> ModelSpec:
+    """Build a description from the content of a ``model.toml``.
+
+    Raises:
+        KeyError, TypeError, ValueError: a field is missing, unknown or wrong; the message says which.
+    """
+    known = set(ModelSpec.__dataclass_fields__) - {"name"}
+    if unknown := set(raw) - known:
+        raise ValueError(f"unknown field {min(unknown)!r}; there are {', '.join(sorted(known))}")
+    if missing := {"file", "head", "input_size", "labels"} - set(raw):
+        raise KeyError(f"the field {min(missing)!r} is missing")
+    height, width = raw["input_size"]
+    values: dict[str, Any] = dict(raw) | {"input_size": (int(height), int(width)), "labels": tuple(raw["labels"])}
+    for field_name in ("mean", "scale"):
+        if field_name in raw:
+            values[field_name] = tuple(float(value) for value in raw[field_name])
+    spec = ModelSpec(name=name, **values)
+    _check(spec)
+    return spec
+
+
+def _check(spec: ModelSpec) -> None:
+    if min(spec.input_size) < 1 or max(spec.input_size) > 16_384:
+        raise ValueError("input_size is [height, width] in pixels, 1 to 16384")
+    if not spec.labels or not all(isinstance(label, str) for label in spec.labels):
+        raise ValueError("labels is a list of at least one text")
+    if spec.layout not in ("NCHW", "NHWC") or spec.colour not in ("RGB", "BGR"):
+        raise ValueError("layout is NCHW or NHWC, colour is RGB or BGR")
+    if len(spec.mean) != 3 or len(spec.scale) != 3 or 0.0 in spec.scale:
+        raise ValueError("mean and scale are three numbers each, no scale 0")
+    if not (0 <= spec.min_score <= 1 and 0 <= spec.iou <= 1):
+        raise ValueError("min_score and iou are numbers from 0 to 1")
+    if Path(spec.file).name != spec.file:
+        raise ValueError("file is the name of a file in the model's own folder")
+
+
+def to_toml(spec: ModelSpec) -> str:
+    """Give the ``model.toml`` of ``spec``."""
+    lines = [f"{name} = {_toml(getattr(spec, name))}" for name in ModelSpec.__dataclass_fields__ if name != "name"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as draft:
+        draft.write(text)
+    Path(draft.name).chmod(0o644)
+    Path(draft.name).replace(path)

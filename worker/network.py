@@ -1,0 +1,121 @@
+"""From a model's files to a compiled graph that takes pixels and gives boxes.
+
+Stage: at start, between :mod:`worker.models` and :mod:`worker.infer_queue`. The graph's input is ``(1, H, W, 3)``
+uint8 BGR; normalising, the network, its head and non-maximum suppression are inside.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino.preprocess import ColorFormat, PrePostProcessor
+
+from worker.heads import HEADS
+from worker.models import ModelError, ModelSpec, digest
+from worker.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A compiled detector.
+
+    Attributes:
+        spec: what it was built from.
+        digest: sha256 of its files, first 16 hex digits.
+        compiled: OpenVINO's compiled network; input ``(1, H, W, 3)`` uint8 BGR, output ``(n, 6+)`` float32.
+        optimal_requests: how many requests OpenVINO wants in flight.
+    """
+
+    spec: ModelSpec
+    digest: str
+    compiled: Any
+    optimal_requests: int
+
+
+def build(spec: ModelSpec, path: Path, core: Any) -> Any:
+    """Read the network at ``path`` and put preprocessing and head into one graph.
+
+    Raises:
+        ModelError: the file cannot be read, or does not fit its description.
+    """
+    if spec.head not in HEADS:
+        raise ModelError(f"Model {spec.name!r}: there is no head {spec.head!r}; there are {', '.join(sorted(HEADS))}.")
+    try:
+        model = core.read_model(path)
+        model.reshape(_input_shape(spec))
+        rows = HEADS[spec.head](model, iou=spec.iou, **spec.options)
+        graph = ov.Model([rows], model.get_parameters(), spec.name)
+        return _preprocess(graph, spec)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ModelError(f"Model {spec.name!r} cannot be built from {path.name}: {_first_line(error)}") from error
+
+
+def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Network:
+    """Build, compile and warm up the model; about a second, less with a warm cache.
+
+    Raises:
+        ModelError: it cannot be built, or OpenVINO cannot compile or run it on this device.
+    """
+    began = time.monotonic()
+    core = ov.Core()
+    if settings.cache_dir is not None:
+        core.set_property({"CACHE_DIR": str(settings.cache_dir)})
+    graph = build(spec, path, core)
+    try:
+        compiled = core.compile_model(graph, settings.device, dict(properties(settings, threads)))
+        request = compiled.create_infer_request()
+        request.infer({0: np.zeros(tuple(compiled.input(0).get_shape()), np.uint8)})
+        optimal = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    except RuntimeError as error:
+        raise ModelError(
+            f"Model {spec.name!r} does not run on device {settings.device!r}: {_first_line(error)}"
+        ) from error
+    logger.info("network.ready model=%s seconds=%.2f requests=%d", spec.name, time.monotonic() - began, optimal)
+    return Network(spec, digest(path), compiled, optimal)
+
+
+def properties(settings: Settings, threads: int) -> Mapping[str, Any]:
+    """Give OpenVINO's properties for ``threads`` threads; those of the CPU only where the device is one."""
+    chosen: dict[str, Any] = {"PERFORMANCE_HINT": settings.hint.upper()}
+    if settings.precision:
+        chosen["INFERENCE_PRECISION_HINT"] = settings.precision
+    if settings.device.startswith("CPU"):
+        chosen["INFERENCE_NUM_THREADS"] = threads
+        chosen["ENABLE_CPU_PINNING"] = settings.pinning
+    if settings.streams:
+        chosen["NUM_STREAMS"] = settings.streams
+    return chosen
+
+
+def _input_shape(spec: ModelSpec) -> list[int]:
+    height, width = spec.input_size
+    return [1, 3, height, width] if spec.layout == "NCHW" else [1, height, width, 3]
+
+
+def _preprocess(graph: Any, spec: ModelSpec) -> Any:
+    """Fit ``(1, H, W, 3)`` uint8 BGR to what the network was trained on, inside the graph."""
+    steps = PrePostProcessor(graph)
+    entry = steps.input()
+    entry.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ColorFormat.BGR)
+    entry.model().set_layout(ov.Layout(spec.layout))
+    todo = entry.preprocess().convert_element_type(ov.Type.f32)
+    if spec.colour == "RGB":
+        todo.convert_color(ColorFormat.RGB)
+    if any(spec.mean):
+        todo.mean(list(spec.mean))
+    if any(value != 1.0 for value in spec.scale):
+        todo.scale(list(spec.scale))
+    return steps.build()
+
+
+def _first_line(error: Exception) -> str:
+    """OpenVINO's errors begin with places in its source; the last line with text says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else repr(error))[:500]

@@ -1,0 +1,210 @@
+"""Everything an operator may set, read once from ``FLEET_*`` variables into one frozen value.
+
+Stage: before all others. Neighbours: :mod:`worker.app` turns some of it into Celery's keys,
+:mod:`worker.cpu` turns some of it into a plan for this host.
+"""
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+
+from producer.errors import InvalidRequest
+from producer.wire import MAX_IMAGE_BYTES, check_model_name
+
+T = TypeVar("T")
+
+PREFIX = "FLEET_"
+
+
+class SettingsError(Exception):
+    """One or more variables are wrong; the message has a line for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The worker's settings; every field is ``FLEET_`` + its name in upper case."""
+
+    #: Redis with the queues, the results and the images.
+    url: str = "redis://127.0.0.1:6379/0"
+    #: Models to serve, comma-separated; a queue each.
+    models: tuple[str, ...] = ("centerface",)
+    #: Folder with one folder a model.
+    model_store: Path = Path()
+    #: Where OpenVINO keeps compiled networks, so that the second start is fast; empty switches it off.
+    cache_dir: Path | None = None
+    #: OpenVINO device.
+    device: str = "CPU"
+    #: throughput: several images at once; latency: all cores on one image.
+    hint: str = "throughput"
+    #: Streams of inference; 0 leaves the number to OpenVINO.
+    streams: int = 0
+    #: Infer requests per model; 0 means twice what OpenVINO calls optimal.
+    requests: int = 0
+    #: Most CPU threads for inference; 0 means all that quota and affinity allow.
+    threads: int = 0
+    #: f32, bf16, f16 or empty for the hardware's choice.
+    precision: str = ""
+    #: Pin inference threads to cores; several pinned workers on one host fight for the same cores.
+    pinning: bool = False
+    #: Threads that fetch and decode images; 0 means the plan's choice.
+    decoders: int = 0
+    #: Jobs the worker holds at once, in all stages together; 0 means the plan's choice.
+    jobs: int = 0
+    #: Most pixels of an image.
+    max_pixels: int = 64_000_000
+    #: Most bytes of an encoded image.
+    max_image_bytes: int = MAX_IMAGE_BYTES
+    #: Seconds that a warm shutdown waits for jobs in flight before it gives them back.
+    drain_s: float = 30.0
+    #: File whose age tells whether the worker is healthy.
+    health_file: Path = Path(tempfile.gettempdir()) / "fleet-worker.health"
+
+
+class _Reader:
+    """Reads variables one by one and remembers every bad one."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def read(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        text = self.environ.get(PREFIX + name.upper())
+        if text is None:
+            return default
+        try:
+            return parse(text.strip())
+        except (ValueError, InvalidRequest) as error:
+            self.problems.append(f"{PREFIX}{name.upper()}={text!r}: {error}")
+            return default
+
+
+def from_environ(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from ``environ``.
+
+    Raises:
+        SettingsError: variables with bad values or unknown names; one line each.
+    """
+    reader = _Reader(environ)
+    defaults = Settings()
+    dirs = platformdirs.PlatformDirs("detection-fleet", appauthor=False)
+    parsers: dict[str, tuple[Callable[[str], Any], Any]] = {
+        "url": (_url, defaults.url),
+        "models": (_names, defaults.models),
+        "model_store": (_path, Path(dirs.user_data_dir) / "models"),
+        "cache_dir": (_optional_path, Path(dirs.user_cache_dir) / "openvino"),
+        "device": (_device, defaults.device),
+        "hint": (_one_of("throughput", "latency"), defaults.hint),
+        "streams": (_whole(0, 1024), defaults.streams),
+        "requests": (_whole(0, 1024), defaults.requests),
+        "threads": (_whole(0, 4096), defaults.threads),
+        "precision": (_one_of("", "f32", "bf16", "f16"), defaults.precision),
+        "pinning": (_switch, defaults.pinning),
+        "decoders": (_whole(0, 256), defaults.decoders),
+        "jobs": (_whole(0, 4096), defaults.jobs),
+        "max_pixels": (_whole(1, 1_000_000_000), defaults.max_pixels),
+        "max_image_bytes": (_whole(1, 512 * 1024 * 1024), defaults.max_image_bytes),
+        "drain_s": (_seconds, defaults.drain_s),
+        "health_file": (_path, defaults.health_file),
+    }
+    values = {name: reader.read(name, parse, default) for name, (parse, default) in parsers.items()}
+    known = {PREFIX + name.upper() for name in parsers}
+    reader.problems += [
+        f"{name}: no such setting" for name in environ if name.startswith(PREFIX) and name not in known | _FOREIGN
+    ]
+    if reader.problems:
+        raise SettingsError("Bad settings:\n" + "\n".join(f"  {line}" for line in sorted(reader.problems)))
+    return Settings(**values)
+
+
+#: Variables with our prefix that others read: tests and the producer's command line.
+_FOREIGN = frozenset({"FLEET_TEST_ASSETS", "FLEET_MODEL", "FLEET_LOG"})
+
+
+@functools.cache
+def load() -> Settings:
+    """Read the settings of this process, once."""
+    return from_environ(os.environ)
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    """Give each variable's name and value as text, secrets hidden, for ``fleet-worker doctor`` and the log."""
+    shown = {PREFIX + one.name.upper(): str(getattr(settings, one.name)) for one in fields(settings)}
+    shown[PREFIX + "MODELS"] = ",".join(settings.models)
+    shown[PREFIX + "URL"] = hide_password(settings.url)
+    return shown
+
+
+def hide_password(url: str) -> str:
+    """Give ``url`` without its password."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{scheme}{separator}{user}:***@{host}" if at else url
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("redis://", "rediss://", "sentinel://", "unix://")):
+        raise ValueError("expected redis://, rediss://, sentinel:// or unix://")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(check_model_name(name.strip()) for name in text.split(",")))
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("expected a path")
+    return Path(text).expanduser()
+
+
+def _optional_path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+def _device(text: str) -> str:
+    if not text:
+        raise ValueError("expected an OpenVINO device such as CPU, GPU or AUTO")
+    return text.upper()
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise ValueError(f"expected a whole number from {least:,} to {most:,}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise ValueError("expected seconds, 0 to 86,400")
+    return value
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("expected on or off")
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"expected one of {', '.join(choice or '(empty)' for choice in choices)}")
+        return text.lower()
+
+    return parse

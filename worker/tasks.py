@@ -1,0 +1,129 @@
+"""The tasks: ``fleet.detect`` for one image, ``fleet.detect_many`` for a batch in one message.
+
+Stage: a task's ``begin`` runs before its body, on the loop thread, and starts the asynchronous stage in the detector;
+the body runs inside Celery's tracer once that stage is over, and makes the result.
+"""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Any
+
+from celery import Task, shared_task, states
+
+from producer import wire
+from producer.errors import FleetError, InferenceFailed, InternalError, InvalidRequest
+from worker.detector import Detector, Outcome, Request
+from worker.request import STAGE_KEY, Stage
+
+#: Tries of a job whose inference failed, the first included.
+TRIES = 3
+
+
+class DetectTask(Task):  # type: ignore[misc]
+    """A task whose images go through the detector before its body runs.
+
+    Any task of this pool may have such a stage: ``begin(engine, request) -> Future``, called on the event loop and so
+    never blocking; the body finds the settled future in ``self.request.fleet_stage``.
+    """
+
+    abstract = True
+    Request = "worker.request:ImageRequest"
+    max_retries = TRIES - 1
+    #: A caller's mistake is an answer, not an incident: one line in the log, no traceback.
+    throws = (FleetError,)
+    #: A hung inference ends here, and its request is replaced.
+    time_limit = 300
+    #: Whether the task's one positional argument is a list of images.
+    batch = False
+
+    def begin(self, engine: Detector, request: Mapping[str, Any]) -> Future[Any]:
+        """Start the asynchronous stage of the job that ``request``, Celery's own dictionary, describes.
+
+        Raises:
+            FleetError: the request is bad as a whole; the pool lets the body raise it.
+        """
+        raw = _one_argument(request["args"])
+        return engine.start(
+            Request(
+                images=wire.parse_images(raw) if self.batch else [raw],
+                options=wire.Options.parse(request["kwargs"]),
+                model=wire.model_of((request.get("delivery_info") or {}).get("routing_key")),
+                job_id=request["id"],
+                deadline=_epoch(request.get("expires")),
+            )
+        )
+
+    def outcomes(self) -> list[Outcome]:
+        """Return what became of each image; retry the job while an inference failed and there are tries left.
+
+        Raises:
+            FleetError: the job's own error.
+            celery.exceptions.Retry: it will be tried again.
+        """
+        stage: Stage | None = getattr(self.request, STAGE_KEY, None)
+        if stage is None:
+            raise InternalError("The worker does not run the pool worker.pool:DetectionPool.")
+        outcomes: list[Outcome] = stage.future.result(timeout=0)
+        for outcome in outcomes:
+            if isinstance(outcome.error, InferenceFailed) and self.request.retries < self.max_retries:
+                raise self.retry(exc=outcome.error, countdown=2**self.request.retries * 0.5)
+        return outcomes
+
+    def result_of(self, outcome: Outcome) -> wire.Result:
+        """Build one image's result.
+
+        Raises:
+            FleetError: the image's own error.
+        """
+        sent_at = getattr(self.request, "fleet_sent_at", None)
+        begun_at = time.time() - self._age_s(outcome)
+        queued_ms = max(0.0, begun_at - sent_at) * 1000 if isinstance(sent_at, int | float) else 0.0
+        return outcome.result(worker=self.request.hostname or "", queued_ms=queued_ms)
+
+    def item_of(self, outcome: Outcome) -> dict[str, Any]:
+        """Build one image's part of a batch: its result, or its error."""
+        try:
+            return self.result_of(outcome).to_json()
+        except FleetError as error:
+            return {"error": error.to_json()}
+
+    @staticmethod
+    def _age_s(outcome: Outcome) -> float:
+        """Seconds since the image's first stage began."""
+        return time.monotonic() - outcome.done_at + sum(outcome.timings_ms.values()) / 1000
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, *_: Any) -> None:
+        """Once the outcome is stored for good, remove the images' bytes from Redis."""
+        stage: Stage | None = getattr(self.request, STAGE_KEY, None)
+        if status == states.RETRY or stage is None or not isinstance(args, list | tuple) or not args:
+            return
+        stage.engine.drop(args[0] if isinstance(args[0], list | tuple) else args[:1])
+
+
+def _one_argument(args: Any) -> Any:
+    if not isinstance(args, list | tuple) or len(args) != 1:
+        raise InvalidRequest("The task takes one positional argument, an image or a list of them; options go by name.")
+    return args[0]
+
+
+def _epoch(expires: Any) -> float | None:
+    if not isinstance(expires, str):
+        return None
+    try:
+        return datetime.fromisoformat(expires).timestamp()
+    except ValueError:
+        return None
+
+
+@shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT)
+def detect(self: DetectTask, *_: Any, **__: Any) -> dict[str, Any]:
+    """Detect the objects of one image: ``fleet.detect(image, **options)``; see :mod:`producer.wire`."""
+    return self.result_of(self.outcomes()[0]).to_json()
+
+
+@shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT_MANY, batch=True)
+def detect_many(self: DetectTask, *_: Any, **__: Any) -> list[dict[str, Any]]:
+    """Detect the objects of several images: a result or ``{"error": {...}}`` for each, in their order."""
+    return [self.item_of(outcome) for outcome in self.outcomes()]
