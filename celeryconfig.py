@@ -16,14 +16,6 @@ worker_cancel_long_running_tasks_on_connection_loss = False
 # A worker waits for a broker that is not there yet, and comes back to one that went away.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
-# What a dead worker held comes back after a minute; the sweep looks every second, not every hundred.
-broker_transport_options = {
-    "visibility_timeout": 60,
-    "unacked_restore_interval": 1,
-    "unacked_restore_throttle": 1,
-    "health_check_interval": 10,
-    "socket_keepalive": True,
-}
 redis_backend_health_check_interval = 10
 redis_socket_keepalive = True
 

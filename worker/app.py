@@ -7,10 +7,11 @@ Stage: start. Neighbours: ``celeryconfig.py`` has Celery's keys that are the sam
 from typing import Any
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from producer import wire
 from worker import cpu, settings
+from worker.leases import LeaseRenewal
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
 OTHER_QUEUE = "fleet"
@@ -23,11 +24,26 @@ def keys() -> dict[str, Any]:
         "broker_url": chosen.url,
         "result_backend": chosen.url,
         "task_default_queue": OTHER_QUEUE,
-        "task_queues": [Queue(wire.queue_of(model)) for model in chosen.models] + [Queue(OTHER_QUEUE)],
+        "task_queues": [_queue(wire.queue_of(model)) for model in chosen.models] + [_queue(OTHER_QUEUE)],
+        "broker_transport_options": {
+            # What a dead worker held comes back after this; worker.leases keeps what a live one holds.
+            "visibility_timeout": chosen.lease_s,
+            # Look for such messages every second; kombu's own rhythm is ten seconds, every tenth time.
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "health_check_interval": 10,
+            "socket_keepalive": True,
+        },
         "worker_concurrency": cpu.make_plan(chosen).jobs,
     }
+
+
+def _queue(name: str) -> Queue:
+    """Name exchange and key as Celery does for a queue it is not told about, so that any program's messages arrive."""
+    return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
 app = Celery("fleet", include=["worker.tasks"])
 app.config_from_object("celeryconfig")
 app.add_defaults(keys)
+app.steps["consumer"].add(LeaseRenewal)

@@ -5,6 +5,7 @@ Stage: the operator's hand. Neighbours: :mod:`worker.app` for a worker, :mod:`wo
 
 import dataclasses
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -61,8 +62,7 @@ def run_local(workers: int, port: int, names: tuple[str, ...], verbose: bool) ->
             click.echo(f"ready {running.url}")
             sys.stdout.flush()
             local.until_stopped(running.workers)
-            if lost := [one.returncode for one in running.workers if one.poll() is not None]:
-                raise local.LocalError(f"A worker ended by itself with status {lost[0]}; the others were stopped.")
+            _complain_of_lost(running.workers)
     except KeyboardInterrupt:
         sys.exit(130)
     except (local.LocalError, embedded.ServerError) as error:
@@ -128,6 +128,12 @@ def health() -> None:
     if age_s > HEALTHY_WITHIN_S:
         raise click.ClickException(f"{path} was last touched {age_s:.0f} s ago: the worker hangs or its networks fail.")
     click.echo("healthy")
+
+
+def _complain_of_lost(workers: "list[subprocess.Popen[bytes]]") -> None:
+    lost = [worker.returncode for worker in workers if worker.poll() is not None]
+    if lost:
+        raise click.ClickException(f"A worker ended by itself with status {lost[0]}; the others were stopped.")
 
 
 def _describe(name: str, store: Path) -> str:

@@ -14,6 +14,9 @@ from worker.settings import Settings
 
 CGROUP = Path("/sys/fs/cgroup")
 
+#: Names this process's own groups, one line a hierarchy: ``number:controllers:path``.
+OWN_GROUPS = Path("/proc/self/cgroup")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -70,13 +73,13 @@ def _own_groups(root: Path) -> list[Path]:
     """List the folders of this process's cgroup and its ancestors; a container usually sees only the root."""
     groups = [root, root / "cpu", root / "cpu,cpuacct"]
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+        lines = OWN_GROUPS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return groups
     for line in lines:
         _, controllers, path = line.split(":", 2)
         base = root / controllers if controllers else root
-        if controllers in ("", "cpu", "cpu,cpuacct"):
+        if not controllers or "cpu" in controllers.split(","):
             own = Path(path.strip("/"))
             groups += [base / part for part in (own, *own.parents)]
     return groups

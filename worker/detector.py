@@ -30,13 +30,13 @@ from producer.errors import (
 )
 from worker import decode, models, network
 from worker.cpu import Plan
-from worker.infer_queue import Inference, InferenceError, InferQueue
+from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.network import Network
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Most keypoint values behind a row's box.
+#: Where a row's box ends and its keypoints begin.
 _BOX_END = 6
 
 
@@ -113,7 +113,7 @@ def to_detections(
     rows = rows[rows[:, 1] >= least][: options.max_detections or wire.MAX_DETECTIONS]
     corners = frame.to_original(rows[:, 2:_BOX_END].reshape(-1, 2, 2))
     corners = np.clip(corners, 0, np.array([frame.width, frame.height], np.float32))
-    points = frame.to_original(rows[:, _BOX_END:].reshape(len(rows), -1, 2))
+    points = frame.to_original(rows[:, _BOX_END:].reshape(len(rows), (rows.shape[1] - _BOX_END) // 2, 2))
     boxes = corners.reshape(-1, 4).astype(float).round(2).tolist()
     marks = points.astype(float).round(2).tolist()
     scores = rows[:, 1].astype(float).round(4).tolist()
@@ -209,6 +209,7 @@ class Detector:
         )
         self._redis: Redis = Redis(connection_pool=pool)
         self._threads = ThreadPoolExecutor(plan.decoders, thread_name_prefix="decode")
+        self._closed = False
 
     def start(self, request: Request) -> Detecting:
         """Begin a request and return at once.
@@ -249,10 +250,11 @@ class Detector:
         }
 
     def close(self) -> None:
-        """Stop the decode threads, then the requests, then the connection: each feeds the next. Idempotent."""
+        """Stop the requests, then the decode threads, then the connection; every request settles. Idempotent."""
+        self._closed = True
         for one in self.queues.values():
             one.close()  # first of all wakes decode threads that wait for a free request
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True)
         self._redis.close()
 
     # ------------------------------------------------------------------------------------------ decode threads
@@ -273,6 +275,8 @@ class Detector:
         except InferenceError as error:
             logger.warning("inference.not_started job=%s error=%s", detecting.request.job_id, error)
             detecting.settle(index, InferenceFailed())
+        except QueueClosedError:  # the worker stops; what it held comes back to the queue
+            detecting.settle(index, detecting.cancelled_by or Cancelled())
         except Exception:
             incident = uuid.uuid4().hex[:12]
             logger.exception("job.internal_error job=%s incident=%s", detecting.request.job_id, incident)
@@ -283,6 +287,8 @@ class Detector:
     def _send_in(self, detecting: Detecting, index: int) -> Inference:
         outcome, request = detecting.outcomes[index], detecting.request
         times = outcome.timings_ms
+        if self._closed:
+            raise QueueClosedError
         _check_still_wanted(detecting)
         began = time.monotonic()
         data = self._fetch(request.images[index])

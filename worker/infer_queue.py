@@ -44,7 +44,8 @@ class Inference(Future[Array]):
         waited_s: how long ``submit`` waited for a free request.
         infer_s: from the start of the request to its completion; 0.0 until then.
 
-    Thread-safe. Done callbacks run on OpenVINO's completion thread: they must hand over and return.
+    Thread-safe. Done callbacks run on OpenVINO's completion thread; after a failure on the queue's supervisor, after a
+    cancel on the thread that cancelled. They must hand over and return.
     """
 
     def __init__(self, tensor: Array, waited_s: float, abort: Callable[["Inference"], bool]) -> None:
@@ -53,17 +54,23 @@ class Inference(Future[Array]):
         self.waited_s = waited_s
         self.infer_s = 0.0
         self.started = time.monotonic()
+        self.begun = False  # until then the request still shows the state of the run before
         self.seen_done = False
         self._abort = abort
         self.set_running_or_notify_cancel()
 
     def cancel(self) -> bool:
-        """Stop the request; the future fails with ``CancelledError`` at once and the request is free soon after."""
+        """Give the job up: the future fails with ``CancelledError`` at once; its request is free when the run has ended.
+
+        OpenVINO's own ``InferRequest.cancel`` is never called. It leaves shapes of the stopped run behind in a graph
+        whose shapes are dynamic, as behind non-maximum suppression, and later runs then give rows of another image
+        (tests/hazards/test_facts.py).
+        """
         return self._abort(self)
 
 
 class _Slot:
-    """One infer request: free, running ``flight``, or running ``stopping``, which was aborted."""
+    """One infer request: free, running ``flight``, or running ``stopping``, which was given up."""
 
     __slots__ = ("flight", "request", "stopping", "stopping_since")
 
@@ -84,20 +91,22 @@ class InferQueue:
         requests: most inferences in flight.
         check_every_s: how often requests older than this are looked at for a failure, of which OpenVINO's Python
             callback says nothing.
-        abandon_after_s: a request that was told to stop and does not within this time is replaced by a new one.
+        abandon_after_s: a request whose job was given up and that does not end within this time is replaced by a
+            spare one.
     """
 
     def __init__(
         self, compiled: Any, requests: int, *, check_every_s: float = 0.05, abandon_after_s: float = 5.0
     ) -> None:
         self.size = requests
-        self._compiled = compiled
         self._dtype = np.dtype(compiled.input(0).get_element_type().to_dtype())
         self._shape = tuple(compiled.input(0).get_shape())
         self._check_every_s = check_every_s
         self._abandon_after_s = abandon_after_s
         self._lock = threading.Lock()
         self._slots = {_Slot(compiled.create_infer_request()) for _ in range(requests)}
+        # As many again, made now: to make one later waits for the very inference that does not end.
+        self._spares = [compiled.create_infer_request() for _ in range(requests)]
         self._abandoned: list[Any] = []
         self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         for slot in self._slots:
@@ -136,6 +145,8 @@ class InferQueue:
         slot = self._take(timeout_s)
         flight = Inference(tensor, time.monotonic() - began, self._abort)
         with self._lock:
+            if self._closed:  # close() has not seen this flight, so it must not start
+                raise QueueClosedError("the infer queue is closed")
             slot.flight = flight
         try:
             # The callback is set anew for each run: OpenVINO takes it out while it runs and puts it back after, so a
@@ -146,12 +157,13 @@ class InferQueue:
         except Exception as error:
             self._release(slot, flight)
             raise InferenceError(f"OpenVINO did not start the inference: {error}") from error
+        flight.begun = True
         if not self._busy.is_set():
             self._busy.set()
         return flight
 
     def close(self, *, timeout_s: float = 5.0) -> None:
-        """Refuse new work, cancel what is in flight and wait until every request stands still. Idempotent."""
+        """Refuse new work, give up what is in flight and wait until every request stands still. Idempotent."""
         with self._lock:
             self._closed = True
             flights = [slot.flight for slot in self._slots if slot.flight is not None]
@@ -159,7 +171,8 @@ class InferQueue:
         for flight in flights:
             flight.cancel()
         self._busy.set()
-        self._supervisor.join(timeout_s)
+        if threading.current_thread() is not self._supervisor:
+            self._supervisor.join(timeout_s)
 
     # ------------------------------------------------------------------------------------------ completion thread
 
@@ -203,7 +216,7 @@ class InferQueue:
             raise TensorError(f"expected an array, not {type(tensor).__name__}")
         if tensor.shape != self._shape or tensor.dtype != self._dtype:
             raise TensorError(f"expected {self._shape} {self._dtype}, got {tensor.shape} {tensor.dtype}")
-        return np.ascontiguousarray(tensor)
+        return np.require(tensor, requirements="CW")  # a copy where memory is strided or read-only
 
     def _take(self, timeout_s: float | None) -> _Slot:
         if self._closed:
@@ -224,7 +237,6 @@ class InferQueue:
                 return False
             slot.flight, slot.stopping = None, flight
             slot.stopping_since = time.monotonic()
-        slot.request.cancel()
         self._busy.set()
         flight.set_exception(CancelledError())
         return True
@@ -232,7 +244,7 @@ class InferQueue:
     # --------------------------------------------------------------------------------------------- supervisor
 
     def _supervise(self) -> None:
-        """Find what ended without a callback: OpenVINO calls back neither on failure nor on cancel.
+        """Find what ended without a callback: OpenVINO's Python callback hears of no failure.
 
         Sleeps for good while nothing is in flight; looks, never waits, at requests older than ``check_every_s``.
         """
@@ -245,8 +257,9 @@ class InferQueue:
                     self._busy.set()
                 elif self._closed:
                     return
-            except Exception:
+            except BaseException:  # a done callback may raise anything, and this thread must outlive it
                 logger.exception("inference.supervisor_failed")
+                self._busy.set()
 
     def _sweep(self) -> bool:
         """Look at every old request; True while there is anything left to look at."""
@@ -255,11 +268,14 @@ class InferQueue:
             running = [(slot, slot.flight) for slot in self._slots if slot.flight is not None]
             stopping = [(slot, slot.stopping) for slot in self._slots if slot.stopping is not None]
         for slot, flight in running:
-            if flight.started < horizon:
+            if flight.begun and flight.started < horizon:
                 self._look_at(slot, flight)
         for slot, flight in stopping:
-            self._look_at_stopping(slot, flight)
-        self._abandoned = [request for request in self._abandoned if not _at_rest(request)]
+            if flight.begun:
+                self._look_at_stopping(slot, flight)
+        rested = [request for request in self._abandoned if _at_rest(request)]
+        self._abandoned = [request for request in self._abandoned if request not in rested]
+        self._spares += rested
         return bool(running or stopping or self._abandoned)
 
     def _look_at(self, slot: _Slot, flight: Inference) -> None:
@@ -282,21 +298,21 @@ class InferQueue:
             self._replace(slot, flight)
 
     def _replace(self, slot: _Slot, flight: Inference) -> None:
-        """Give up a request that does not stop. Its object is kept: destroying it would wait for the inference."""
-        logger.error("inference.abandoned after_s=%.1f", self._abandon_after_s)
-        fresh = _Slot(self._compiled.create_infer_request())
+        """Put a spare request in the place of one whose run does not end; that one is a spare when it has ended."""
         with self._lock:
-            if slot.stopping is not flight:
+            if slot.stopping is not flight or not self._spares:
                 return
+            fresh = _Slot(self._spares.pop())
             slot.stopping = None
             self._slots.discard(slot)
             self._slots.add(fresh)
             self._abandoned.append(slot.request)
+        logger.error("inference.abandoned after_s=%g", self._abandon_after_s)
         self._free.put(fresh)
 
 
 def _at_rest(request: Any) -> bool:
     try:
         return bool(request.wait_for(0))
-    except Exception:  # noqa: BLE001 - a failed or cancelled request is at rest
+    except Exception:  # noqa: BLE001 - a failed request is at rest
         return True

@@ -5,9 +5,11 @@ Stage: before :mod:`worker.network`, which builds the graph from a :class:`Model
 """
 
 import hashlib
+import json
+import math
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,7 @@ def read(name: str, store: Path) -> tuple[ModelSpec, Path]:
     except FileNotFoundError:
         how = f"Run: fleet-worker models fetch {name}" if name in KNOWN else "Put its network and a model.toml there."
         raise ModelError(f"There is no model {name!r} in {store}. {how}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError, KeyError) as error:
+    except ValueError as error:  # also what tomllib and the decoding of UTF-8 raise
         raise ModelError(f"{path} is wrong: {error}") from error
     network = path.parent / spec.file
     if not network.is_file():
@@ -130,36 +132,59 @@ def from_toml(name: str, raw: Mapping[str, Any]) -> ModelSpec:
     """Build a description from the content of a ``model.toml``.
 
     Raises:
-        KeyError, TypeError, ValueError: a field is missing, unknown or wrong; the message says which.
+        ValueError: a field is missing, unknown or wrong; the message says which.
     """
     known = set(ModelSpec.__dataclass_fields__) - {"name"}
     if unknown := set(raw) - known:
         raise ValueError(f"unknown field {min(unknown)!r}; there are {', '.join(sorted(known))}")
     if missing := {"file", "head", "input_size", "labels"} - set(raw):
-        raise KeyError(f"the field {min(missing)!r} is missing")
-    height, width = raw["input_size"]
-    values: dict[str, Any] = dict(raw) | {"input_size": (int(height), int(width)), "labels": tuple(raw["labels"])}
-    for field_name in ("mean", "scale"):
-        if field_name in raw:
-            values[field_name] = tuple(float(value) for value in raw[field_name])
-    spec = ModelSpec(name=name, **values)
-    _check(spec)
-    return spec
+        raise ValueError(f"the field {min(missing)!r} is missing")
+    for field_name, value in raw.items():
+        fits, expected = _FIELDS[field_name]
+        if not fits(value):
+            raise ValueError(f"{field_name} is {expected}, not {value!r:.100}")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    return ModelSpec(name=name, **values)
 
 
-def _check(spec: ModelSpec) -> None:
-    if min(spec.input_size) < 1 or max(spec.input_size) > 16_384:
-        raise ValueError("input_size is [height, width] in pixels, 1 to 16384")
-    if not spec.labels or not all(isinstance(label, str) for label in spec.labels):
-        raise ValueError("labels is a list of at least one text")
-    if spec.layout not in ("NCHW", "NHWC") or spec.colour not in ("RGB", "BGR"):
-        raise ValueError("layout is NCHW or NHWC, colour is RGB or BGR")
-    if len(spec.mean) != 3 or len(spec.scale) != 3 or 0.0 in spec.scale:
-        raise ValueError("mean and scale are three numbers each, no scale 0")
-    if not (0 <= spec.min_score <= 1 and 0 <= spec.iou <= 1):
-        raise ValueError("min_score and iou are numbers from 0 to 1")
-    if Path(spec.file).name != spec.file:
-        raise ValueError("file is the name of a file in the model's own folder")
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", "..") and Path(value).name == value
+
+
+def _is_size(value: Any) -> bool:
+    return _are_numbers(value, 2) and all(isinstance(side, int) and 1 <= side <= 16_384 for side in value)
+
+
+def _are_labels(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(label, str) for label in value)
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(_is_number(one) for one in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _is_part(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+#: What each field of a ``model.toml`` may hold: a test of its value, and the sentence for one that fails it.
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "file": (_is_file_name, "the name of a file in the model's own folder"),
+    "head": (lambda value: isinstance(value, str), "the name of a head"),
+    "input_size": (_is_size, "[height, width] in pixels, 1 to 16384"),
+    "labels": (_are_labels, "a list of at least one text"),
+    "layout": (lambda value: value in ("NCHW", "NHWC"), "NCHW or NHWC"),
+    "colour": (lambda value: value in ("RGB", "BGR"), "RGB or BGR"),
+    "mean": (lambda value: _are_numbers(value, 3), "three numbers"),
+    "scale": (lambda value: _are_numbers(value, 3) and 0 not in value, "three numbers, none of them 0"),
+    "min_score": (_is_part, "a number from 0 to 1"),
+    "iou": (_is_part, "a number from 0 to 1"),
+    "options": (lambda value: isinstance(value, Mapping), "a table"),
+}
 
 
 def to_toml(spec: ModelSpec) -> str:
@@ -169,11 +194,11 @@ def to_toml(spec: ModelSpec) -> str:
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, str | bool):  # JSON's texts and truths are TOML's, but for one character
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return str(value)
 

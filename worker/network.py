@@ -53,7 +53,7 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
         rows = HEADS[spec.head](model, iou=spec.iou, **spec.options)
         graph = ov.Model([rows], model.get_parameters(), spec.name)
         return _preprocess(graph, spec)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
         raise ModelError(f"Model {spec.name!r} cannot be built from {path.name}: {_first_line(error)}") from error
 
 
@@ -66,7 +66,7 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
     began = time.monotonic()
     core = ov.Core()
     if settings.cache_dir is not None:
-        core.set_property({"CACHE_DIR": str(settings.cache_dir)})
+        _keep_compiled(core, settings.cache_dir)
     graph = build(spec, path, core)
     try:
         compiled = core.compile_model(graph, settings.device, dict(properties(settings, threads)))
@@ -92,6 +92,13 @@ def properties(settings: Settings, threads: int) -> Mapping[str, Any]:
     if settings.streams:
         chosen["NUM_STREAMS"] = settings.streams
     return chosen
+
+
+def _keep_compiled(core: Any, folder: Path) -> None:
+    try:
+        core.set_property({"CACHE_DIR": str(folder)})
+    except RuntimeError as error:  # a worker without a cache starts slower and works as well
+        logger.warning("network.no_cache folder=%s error=%s", folder, _first_line(error))
 
 
 def _input_shape(spec: ModelSpec) -> list[int]:

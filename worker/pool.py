@@ -18,6 +18,7 @@ does with ``semaphore`` and time limits), ``celery.worker.request.Request`` (wha
 
 import contextlib
 import ctypes
+import functools
 import itertools
 import logging
 import queue
@@ -35,6 +36,7 @@ from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError, WorkerShut
 from celery.platforms import EX_FAILURE
 
 from worker import cpu, detector, models, settings
+from worker.alarms import Alarms
 from worker.request import STAGE_KEY, Stage
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,6 @@ class Job:
         "target",
         "task",
         "thread_id",
-        "timers",
     )
 
     def __init__(self, pid: int, target: Callable[..., Any], args: tuple[Any, ...], task: Any) -> None:
@@ -78,7 +79,6 @@ class Job:
         self.error_callback: Callable[..., Any] | None = None
         self.future: Future[Any] | None = None
         self.thread_id: int | None = None
-        self.timers: list[Any] = []
 
     def terminate(self, signal: Any = None) -> None:
         """Do nothing: Celery calls this on what ``on_apply`` returned, after ``terminate_job`` did the work."""
@@ -101,6 +101,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._jobs: dict[int, Job] = {}
         self._pids = itertools.count(1)
         self._done: queue.SimpleQueue[tuple[Job, Any, ExceptionInfo | None]] = queue.SimpleQueue()
+        self._alarms = Alarms()
         self._hub: Any = None
         self._engine: Any = None
         self._finishers: ThreadPoolExecutor | None = None
@@ -130,6 +131,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def register_with_event_loop(self, hub: Any) -> None:
         """Meet the event loop; called again after each reconnect, when the loop has lost its timers and readers."""
         self._hub = hub
+        self._alarms.meet(hub)
         hub.call_repeatedly(HEALTH_EVERY_S, self._check_health)
         hub.call_soon(self._check_health)
         hub.call_soon(self._announce)
@@ -221,7 +223,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def _arm(self, job: Job, tell: Callable[..., Any] | None, limit_s: float | None, *, soft: bool) -> None:
         if limit_s and tell is not None:
             act = self._soft_limit if soft else self._hard_limit
-            job.timers.append(self._hub.call_later(limit_s, act, job, tell, limit_s))
+            self._alarms.set(job.pid, limit_s, functools.partial(act, job, tell, limit_s))
 
     def _soft_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
         if job.pid not in self._jobs:
@@ -248,8 +250,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def _forget(self, job: Job) -> None:
         del self._jobs[job.pid]
-        for timer in job.timers:
-            timer.cancel()
+        self._alarms.clear(job.pid)
         if (semaphore := self.options.get("semaphore")) is not None:
             semaphore.release()
 

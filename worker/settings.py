@@ -6,11 +6,13 @@ Stage: before all others. Neighbours: :mod:`worker.app` turns some of it into Ce
 
 import functools
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -60,6 +62,8 @@ class Settings:
     max_pixels: int = 64_000_000
     #: Most bytes of an encoded image.
     max_image_bytes: int = MAX_IMAGE_BYTES
+    #: Seconds after which a silent worker counts as dead and its jobs go to others; live ones renew in time.
+    lease_s: float = 10.0
     #: Seconds that a warm shutdown waits for jobs in flight before it gives them back.
     drain_s: float = 30.0
     #: File whose age tells whether the worker is healthy.
@@ -80,7 +84,8 @@ class _Reader:
         try:
             return parse(text.strip())
         except (ValueError, InvalidRequest) as error:
-            self.problems.append(f"{PREFIX}{name.upper()}={text!r}: {error}")
+            shown = hide_password(text) if name == "url" else text
+            self.problems.append(f"{PREFIX}{name.upper()}={shown!r}: {error}")
             return default
 
 
@@ -109,6 +114,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "jobs": (_whole(0, 4096), defaults.jobs),
         "max_pixels": (_whole(1, 1_000_000_000), defaults.max_pixels),
         "max_image_bytes": (_whole(1, 512 * 1024 * 1024), defaults.max_image_bytes),
+        "lease_s": (_lease, defaults.lease_s),
         "drain_s": (_seconds, defaults.drain_s),
         "health_file": (_path, defaults.health_file),
     }
@@ -141,16 +147,21 @@ def describe(settings: Settings) -> dict[str, str]:
 
 
 def hide_password(url: str) -> str:
-    """Give ``url`` without its password."""
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}:***@{host}" if at else url
+    """Give ``url``, or what was meant to be one, without its password."""
+    url = re.sub(r"(?i)\b(password=)[^&]*", r"\1***", url)
+    start, at, host = url.rpartition("@")
+    scheme = start[: start.find("://") + 3] if "://" in start else ""
+    user = start.removeprefix(scheme).partition(":")[0]
+    return f"{scheme}{user}:***@{host}" if at else url
 
 
 def _url(text: str) -> str:
-    if not text.startswith(("redis://", "rediss://", "sentinel://", "unix://")):
-        raise ValueError("expected redis://, rediss://, sentinel:// or unix://")
+    if not text.startswith(("redis://", "rediss://")):  # what Celery's broker and the image store both understand
+        raise ValueError("expected redis:// or rediss://")
+    try:
+        urlsplit(text).port  # noqa: B018 - parsed when asked for
+    except ValueError:
+        raise ValueError("expected redis://host:port/number, the port from 0 to 65535") from None
     return text
 
 
@@ -190,6 +201,13 @@ def _seconds(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 86_400:
         raise ValueError("expected seconds, 0 to 86,400")
+    return value
+
+
+def _lease(text: str) -> float:
+    value = _seconds(text)
+    if value < 1:
+        raise ValueError("expected seconds, 1 to 86,400")
     return value
 
 

@@ -1,0 +1,226 @@
+"""The client: images in, detections out.
+
+Stage: the front door. Neighbours: :mod:`producer.images` reads, :mod:`producer.dispatch` sends, :mod:`producer.job` is
+what the caller holds. :mod:`producer.aio` is the same for asyncio.
+"""
+
+import os
+import weakref
+from collections.abc import Generator, Iterable, Iterator
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack
+
+from producer.answers import Answer, Group, Window, is_about_one
+from producer.dispatch import Rules
+from producer.errors import FleetError
+from producer.ids import check_job_id
+from producer.images import ImageSource, Picture, read
+from producer.job import Job, unpack
+from producer.link import Link, Promise
+from producer.requests import SubmitOptions, Terms
+from producer.results import Batch, Outcome
+from producer.wire import Result
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+
+
+class Client:
+    """Sends images to the fleet and reads detections back. Thread-safe; survives ``os.fork``.
+
+    All methods that send may raise :class:`producer.errors.Unreachable`, when Redis does not answer on any of a few
+    tries within about two seconds, and :class:`producer.errors.Overloaded`, when the queue or Redis's memory is full.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        model: str | None = None,
+        max_backlog: int = 10_000,
+        when_full: Literal["wait", "refuse"] = "wait",
+    ) -> None:
+        """Prepare a client; it connects with the first call.
+
+        Args:
+            url: the Redis that broker and results share, as Celery's ``broker_url``.
+            model: model of the jobs that name none; default: the only one the fleet serves.
+            max_backlog: most jobs that may wait in a model's queue.
+            when_full: what to do then: "wait" for room until the job's deadline, or "refuse" at once.
+
+        Raises:
+            InvalidRequest: an argument is out of range.
+        """
+        self._url = url
+        self._rules = Rules(model, max_backlog, when_full)
+        self._current = self._new_link()
+        self._left_behind: list[Link] = []
+
+    def submit(self, image: ImageSource, **options: Unpack[SubmitOptions]) -> Job[Result]:
+        """Send one image and return at once; one round trip.
+
+        Args:
+            image: a path, bytes, a file opened with "rb", or a uint8 array (H, W, 3) BGR.
+            **options: see :class:`producer.requests.SubmitOptions`.
+
+        Raises:
+            InvalidImage: there is no image there.
+            ImageTooLarge: it has more than :data:`producer.wire.MAX_IMAGE_BYTES` bytes.
+            InvalidRequest: an option is out of range.
+            UnknownModel: no worker serves the model.
+        """
+        terms = Terms(**options)
+        job_id, promise = self._send([read(image)], terms, many=False)
+        return Job(self._link, job_id, 0, promise)
+
+    def submit_many(self, images: Iterable[ImageSource], **options: Unpack[SubmitOptions]) -> Job[Batch]:
+        """Send up to :data:`producer.wire.MAX_BATCH` images in one message: the way for many small ones.
+
+        The result is a list in the images' order: per image a Result, or the error of that image alone.
+
+        Raises:
+            InvalidImage: one of them cannot be read here; nothing was sent. :meth:`map` carries on instead.
+            InvalidRequest: no image, too many, or an option is out of range.
+            UnknownModel: no worker serves the model.
+        """
+        terms = Terms(**options)
+        pictures = [read(image) for image in images]
+        job_id, promise = self._send(pictures, terms, many=True)
+        return Job(self._link, job_id, len(pictures), promise)
+
+    def detect(self, image: ImageSource, **options: Unpack[SubmitOptions]) -> Result:
+        """Send one image, wait, and return what was found. Raises what :meth:`submit` and ``Job.result`` raise."""
+        terms = Terms(**options)
+        job_id, promise = self._send([read(image)], terms, many=False)
+        try:
+            outcome = promise.result()
+        except BaseException:
+            self._current.waiting.abandon({job_id: 0})
+            raise
+        self._current.waiting.collected(job_id, final=True)
+        result: Result = unpack(outcome)
+        return result
+
+    def map(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        window: int = 64,
+        ordered: bool = True,
+        batch: int = 1,
+        **options: Unpack[SubmitOptions],
+    ) -> Generator[Answer, None, None]:
+        """Send images as they are asked for and yield an answer for each; a failure is an answer too.
+
+        ``images`` is read lazily, never more than ``window`` ahead. Leaving the loop early, or closing the generator,
+        cancels what is under way.
+
+        Args:
+            images: any iterable, endless ones included.
+            window: most images under way.
+            ordered: answers in the order of ``images``; False: as they come.
+            batch: images per message; more than 1 pays for small images and fast models.
+            **options: see :class:`producer.requests.SubmitOptions`; a deadline counts from the image's own sending.
+
+        Raises:
+            InvalidRequest: an argument is out of range.
+            UnknownModel: no worker serves the model.
+        """
+        return self._map(images, Window(window, ordered=ordered, batch=batch), Terms(**options))
+
+    def job(self, job_id: str) -> Job[Any]:
+        """Pick a job up again, in any process, by its id; an id nobody has heard of ends at its deadline.
+
+        Raises:
+            InvalidRequest: that cannot be an id.
+        """
+        link = self._link()
+        job: Job[Any] = Job(self._link, check_job_id(job_id), None, None)
+        outcome = link.run(link.dispatch.look_up(job_id))
+        if outcome is not None:
+            link.waiting.settle(job_id, outcome)
+        return job
+
+    def models(self) -> dict[str, Any]:
+        """Return the models that workers of this fleet have served: name -> their description."""
+        link = self._link()
+        return dict(link.run(link.dispatch.models()))
+
+    def close(self) -> None:
+        """Disconnect. Jobs go on; those not answered yet can be picked up by another client."""
+        if self._current.pid == os.getpid():
+            self._current.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _link(self) -> Link:
+        """Return this process's link."""
+        if self._current.pid != os.getpid():
+            # The parent's is kept, untouched: collecting it might close what the parent still uses.
+            self._left_behind.append(self._current)
+            self._current = self._new_link()
+        return self._current
+
+    def _new_link(self) -> Link:
+        link = Link(self._url, self._rules)
+        # A client that nobody closed and nobody uses any more must not keep its thread and connections.
+        weakref.finalize(self, setattr, link.waiting, "closed", True)
+        return link
+
+    def _send(self, pictures: list[Picture], terms: Terms, *, many: bool) -> tuple[str, Promise]:
+        link = self._link()
+        return link.run(link.dispatch.submit(pictures, terms, link.waiting, many=many))
+
+    def _map(self, images: Iterable[ImageSource], window: Window, terms: Terms) -> Generator[Answer, None, None]:
+        source = enumerate(images)
+        finished: SimpleQueue[tuple[str, Outcome]] = SimpleQueue()
+        more = True
+        try:
+            while more or window.outstanding():
+                while more and window.has_room():
+                    group, more = _next_group(source, window)
+                    self._start(group, window, terms, finished)
+                    yield from window.ready()
+                if window.outstanding():
+                    job_id, outcome = finished.get()
+                    window.settle(job_id, outcome)
+                    self._current.waiting.collected(job_id, final=True)
+                yield from window.ready()
+        finally:
+            self._current.waiting.abandon(window.outstanding())
+
+    def _start(self, group: Group, window: Window, terms: Terms, finished: "SimpleQueue[tuple[str, Outcome]]") -> None:
+        if not group.pictures:
+            return
+        try:
+            job_id, promise = self._send(group.pictures, terms, many=window.many)
+        except FleetError as error:
+            if not is_about_one(error):
+                raise
+            for index, image in group.places:
+                window.failed(index, image, error)
+            return
+        window.sent(job_id, group)
+        promise.add_done_callback(lambda ended: finished.put((job_id, ended.result())))
+
+
+def _next_group(source: Iterator[tuple[int, ImageSource]], window: Window) -> tuple[Group, bool]:
+    """Take the images of the next job and read them; False when there are no more."""
+    group = Group()
+    for _ in range(window.batch):
+        try:
+            index, image = next(source)
+        except StopIteration:
+            return group, False
+        window.take()
+        try:
+            group.add(index, image, read(image))
+        except FleetError as error:
+            window.failed(index, image, error)
+    return group, True

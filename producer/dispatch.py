@@ -1,0 +1,208 @@
+"""What a client says to Redis when it sends, cancels and looks up jobs.
+
+Stage: between the clients' methods and their connection. Each method is a conversation (:mod:`producer.steps`), so
+:mod:`producer.client` and :mod:`producer.aio` share every rule: which model, how full is too full, what to send again.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from producer.envelope import UNACKED_KEY, control_channel, revoke_message
+from producer.errors import InvalidRequest, Overloaded, UnknownModel
+from producer.ids import deadline_of
+from producer.images import Picture
+from producer.requests import Request, Terms, backlog_commands, build, withdraw_commands
+from producer.results import Outcome, meta_key, read_meta
+from producer.steps import Ask, Command, Pause, Steps, jittered, patient
+from producer.waiting import F, Waiting
+from producer.wire import MODELS_KEY, check_model_name, queue_of
+
+#: Model to use when no worker of the fleet has ever said what it serves.
+DEFAULT_MODEL = "centerface"
+
+#: Seconds for which a list of models that has the model asked for is believed, and one that has not.
+MODELS_FRESH_S = 5.0
+MODELS_RECHECK_S = 0.5
+
+#: Jobs per broadcast when many are cancelled.
+_CANCEL_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for every job of a client.
+
+    Attributes:
+        model: the model of jobs that name none.
+        max_backlog: most jobs that may wait in a queue.
+        when_full: what to do then: wait for room until the job's deadline, or refuse at once.
+    """
+
+    model: str | None = None
+    max_backlog: int = 10_000
+    when_full: Literal["wait", "refuse"] = "wait"
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            InvalidRequest: one has the wrong type or range.
+        """
+        if self.model is not None:
+            check_model_name(self.model)
+        if not isinstance(self.max_backlog, int) or self.max_backlog < 1:
+            raise InvalidRequest("max_backlog is a whole number from 1.")
+        if self.when_full not in ("wait", "refuse"):
+            raise InvalidRequest("when_full is 'wait' or 'refuse'.")
+
+
+@dataclass(slots=True)
+class Dispatch:
+    """A client's memory of the fleet. Threads may share it: what they overwrite is a cache."""
+
+    client_id: str
+    rules: Rules
+    db: int = 0
+    _models: dict[str, Any] = field(default_factory=dict)
+    _models_at: float = float("-inf")
+    _backlog: dict[str, int] = field(default_factory=dict)
+
+    def submit(
+        self, pictures: Sequence[Picture], terms: Terms, waiting: Waiting[F], *, many: bool
+    ) -> Steps[tuple[str, F]]:
+        """Send a job, when there is room for it, and return its id and the promise of its outcome.
+
+        Raises:
+            InvalidRequest: several models are served and none was named, or a batch is empty or too large.
+            UnknownModel: no worker serves the model.
+            Overloaded: the queue is full, or Redis's memory is.
+            Unreachable: Redis does not answer.
+        """
+        started_at = time.monotonic()
+        model = yield from self.choose(terms.model)
+        yield from self._make_room(queue_of(model), started_at + terms.deadline_s)
+        request = build(pictures, terms, many=many, model=model, client_id=self.client_id, now=time.time())
+        # Waited for before it is sent: a fast worker's answer must find somebody.
+        promise = waiting.add(request.job_id, deadline_of(request.job_id))
+        try:
+            replies = yield from patient(request.ask(), lambda: _arrived(request))
+        except Overloaded:
+            waiting.drop(request.job_id)
+            raise
+        except BaseException:
+            # Unreachable, or an interrupt: it may have arrived, and nobody will ever ask for it.
+            waiting.abandon({request.job_id: len(pictures) if many else 0})
+            raise
+        if replies is not None:
+            self._backlog[request.queue] = sum(replies[-4:])
+        return request.job_id, promise
+
+    def _make_room(self, queue: str, until: float) -> Steps[None]:
+        pause_s = 0.02
+        while self._backlog.get(queue, 0) >= self.rules.max_backlog:
+            lengths = yield from patient(Ask(backlog_commands(queue)))
+            self._backlog[queue] = waiting = sum(lengths or ())
+            if waiting < self.rules.max_backlog:
+                return
+            if self.rules.when_full == "refuse" or time.monotonic() >= until:
+                raise Overloaded(
+                    f"{waiting:,} jobs wait in {queue}; this client adds none from {self.rules.max_backlog:,} on. "
+                    "Try again later, or add workers."
+                )
+            yield Pause(min(jittered(pause_s), max(0.0, until - time.monotonic())))
+            pause_s = min(1.0, pause_s * 2)
+
+    def models(self) -> Steps[dict[str, Any]]:
+        """Read what the fleet serves: name -> what the worker says of it."""
+        replies = yield from patient(Ask((("HGETALL", MODELS_KEY),)))
+        self._models = _parse_models(replies[0] if replies else {})
+        self._models_at = time.monotonic()
+        return self._models
+
+    def choose(self, model: str | None) -> Steps[str]:
+        """Return the model to use.
+
+        Raises:
+            InvalidRequest: several are served and none was named.
+            UnknownModel: no worker serves it.
+        """
+        wanted = model or self.rules.model
+        age_s = time.monotonic() - self._models_at
+        known = bool(self._models) and (wanted is None or wanted in self._models)
+        if age_s > (MODELS_FRESH_S if known else MODELS_RECHECK_S):
+            yield from self.models()
+        names = sorted(self._models)
+        if not names:
+            return wanted or DEFAULT_MODEL
+        if wanted is None:
+            if len(names) > 1:
+                raise InvalidRequest(f"This fleet serves {', '.join(names)}; say which with model=.")
+            return names[0]
+        if wanted not in self._models:
+            raise UnknownModel(f"No worker of this fleet serves {wanted!r}; there are {', '.join(names)}.")
+        return wanted
+
+    def look_up(self, job_id: str) -> Steps[Outcome | None]:
+        """Read how ``job_id`` ended; None when it has not."""
+        replies = yield from patient(Ask((("GET", meta_key(job_id)),)))
+        return read_meta(replies[0]) if replies else None
+
+    def cancel(self, jobs: Mapping[str, int | None]) -> Steps[dict[str, Outcome | None]]:
+        """Hold the conversation of :func:`cancel`, patiently."""
+        return cancel(jobs, self.db, patient)
+
+
+def cancel(
+    jobs: Mapping[str, int | None], db: int, ask: Callable[[Ask], Steps[list[Any] | None]]
+) -> Steps[dict[str, Outcome | None]]:
+    """Revoke jobs and withdraw their images; the broadcast is heard by every worker that is up.
+
+    Args:
+        jobs: id -> number of images of a batch, 0 for a job of one image, None when that is not known.
+        db: the Redis database.
+        ask: how to ask: :func:`producer.steps.patient` or :func:`producer.steps.once`.
+
+    Returns:
+        Per id the outcome, when it had ended before; those were left alone.
+    """
+    ended: dict[str, Outcome | None] = {}
+    names = list(jobs)
+    for start in range(0, len(names), _CANCEL_CHUNK):
+        chunk = names[start : start + _CANCEL_CHUNK]
+        replies = yield from ask(Ask((("MGET", *map(meta_key, chunk)),)))
+        found = {name: read_meta(raw) for name, raw in zip(chunk, replies[0] if replies else (), strict=True)}
+        ended.update(found)
+        open_jobs = [name for name in chunk if found[name] is None]
+        if open_jobs:
+            commands: list[Command] = [("PUBLISH", control_channel(db), revoke_message(open_jobs))]
+            for name in open_jobs:
+                commands += withdraw_commands(name, jobs[name])
+            yield from ask(Ask(tuple(commands)))
+    return ended
+
+
+def _arrived(request: Request) -> Steps[bool]:
+    """Find out whether a job whose connection broke is there: its image, in the queue, at a worker, or done."""
+    keys = (*request.blobs, meta_key(request.job_id))
+    message = request.message
+    replies = yield Ask(
+        (
+            ("EXISTS", *keys),
+            ("HEXISTS", UNACKED_KEY, message.tag),
+            ("LPOS", message.key, message.body, "MAXLEN", 10_000),
+        )
+    )
+    return bool(replies[0] or replies[1] or replies[2] is not None)
+
+
+def _parse_models(raw: Mapping[Any, Any]) -> dict[str, Any]:
+    models: dict[str, Any] = {}
+    for name, value in raw.items():
+        try:
+            models[name.decode()] = json.loads(value)
+        except (ValueError, RecursionError, AttributeError):
+            continue
+    return models

