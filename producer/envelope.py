@@ -83,6 +83,7 @@ def task_message(  # noqa: PLR0913 - a message has this many independent parts
     priority: int,
     argsrepr: str,
     kwargsrepr: str,
+    own_headers: Mapping[str, Any] | None = None,
 ) -> Message:
     """Build a task message of Celery's protocol 2 for the anonymous exchange.
 
@@ -96,6 +97,7 @@ def task_message(  # noqa: PLR0913 - a message has this many independent parts
         priority: 0 to 9, 0 first.
         argsrepr: what logs, events and Flower show for ``args``.
         kwargsrepr: likewise.
+        own_headers: headers that Celery does not know.
     """
     headers: dict[str, Any] = {
         "lang": "py",
@@ -117,6 +119,7 @@ def task_message(  # noqa: PLR0913 - a message has this many independent parts
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
+        **(own_headers or {}),
     }
     properties = {"correlation_id": task_id, "reply_to": ""}
     tag = str(uuid.uuid4())

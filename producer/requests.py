@@ -20,6 +20,7 @@ from producer.wire import (
     BLOB_PREFIX,
     MAX_BATCH,
     MAX_IMAGE_BYTES,
+    SENT_AT_HEADER,
     TASK_DETECT,
     TASK_DETECT_MANY,
     VERSION,
@@ -178,5 +179,6 @@ def build(  # noqa: PLR0913 - pure: everything it needs is an argument
         priority=terms.priority,
         argsrepr=describe(pictures),
         kwargsrepr=repr(options),
+        own_headers={SENT_AT_HEADER: round(now, 4)},
     )
     return Request(job_id, queue, message, blobs, terms.deadline_s + BLOB_EXTRA_S)

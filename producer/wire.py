@@ -36,6 +36,9 @@ MODELS_KEY = "fleet:models"
 #: Keys of image bytes start so; a worker reads no other key on a request's behalf.
 BLOB_PREFIX = "fleet:blob:"
 
+#: Message header of our own client: when the job was sent, seconds since 1970 by the client's clock.
+SENT_AT_HEADER = "fleet_sent_at"
+
 #: Largest image inside a message; a larger one goes to Redis by itself and the message carries its key.
 MAX_INLINE_BYTES = 256 * 1024
 

@@ -60,7 +60,7 @@ class Inference(Future[Array]):
         self.set_running_or_notify_cancel()
 
     def cancel(self) -> bool:
-        """Give the job up: the future fails with ``CancelledError`` at once; its request is free when the run has ended.
+        """Give up: the future fails with ``CancelledError`` at once, and its request is free when the run has ended.
 
         OpenVINO's own ``InferRequest.cancel`` is never called. It leaves shapes of the stopped run behind in a graph
         whose shapes are dynamic, as behind non-maximum suppression, and later runs then give rows of another image
@@ -216,7 +216,7 @@ class InferQueue:
             raise TensorError(f"expected an array, not {type(tensor).__name__}")
         if tensor.shape != self._shape or tensor.dtype != self._dtype:
             raise TensorError(f"expected {self._shape} {self._dtype}, got {tensor.shape} {tensor.dtype}")
-        return np.require(tensor, requirements="CW")  # a copy where memory is strided or read-only
+        return np.require(tensor, requirements=["C", "W"])  # a copy where memory is strided or read-only
 
     def _take(self, timeout_s: float | None) -> _Slot:
         if self._closed:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from celery.worker.request import Request
 
-from producer.wire import describe_images
+from producer.wire import SENT_AT_HEADER, describe_images
 
 #: Where the pool puts the :class:`Stage` of a job in Celery's request, and the body finds it.
 STAGE_KEY = "fleet_stage"
@@ -32,7 +32,7 @@ class ImageRequest(Request):  # type: ignore[misc]
     def _shown_args(self) -> str:
         """Keep what our own client says (it names the file); describe anything else."""
         said = self._request_dict.get("argsrepr")
-        if isinstance(said, str) and said and self._request_dict.get("fleet_sent_at") is not None:
+        if isinstance(said, str) and said and self._request_dict.get(SENT_AT_HEADER) is not None:
             return said[:500]
         return describe_images(self._args)
 

@@ -77,7 +77,7 @@ class DetectTask(Task):  # type: ignore[misc]
         Raises:
             FleetError: the image's own error.
         """
-        sent_at = getattr(self.request, "fleet_sent_at", None)
+        sent_at = getattr(self.request, wire.SENT_AT_HEADER, None)
         begun_at = time.time() - self._age_s(outcome)
         queued_ms = max(0.0, begun_at - sent_at) * 1000 if isinstance(sent_at, int | float) else 0.0
         return outcome.result(worker=self.request.hostname or "", queued_ms=queued_ms)

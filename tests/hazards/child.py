@@ -1,4 +1,4 @@
-"""Runs what could end or hang the interpreter in a process of its own, and wraps real requests to go wrong on purpose."""
+"""Runs what could end or hang the interpreter in a process of its own; wraps real requests to go wrong on purpose."""
 
 import functools
 import subprocess

@@ -191,6 +191,10 @@ class Fleet:
         assert answers, f"no answer to {command}"
         return answers[0][self.worker.name]
 
+    def revoke(self, *jobs: str, terminate: bool = False) -> None:
+        """Revoke jobs, and wait until the first worker has done so."""
+        self.order("revoke", task_id=list(jobs), terminate=terminate)
+
     def records(self, kind: str, job: AsyncResult | str) -> list[str]:
         """Return what the users' tasks have noted about a job."""
         return self.redis.lrange(f"record:{kind}:{job}", 0, -1)

@@ -26,7 +26,7 @@ def test_a_job_revoked_while_it_waits_is_never_begun(fleet: Fleet) -> None:
     gates = [fleet.gate().entered() for _ in range(2)]
     job = fleet.gate()
     eventually(lambda: len(fleet.inspect("reserved")) == 1, "the reservation")
-    fleet.app.control.revoke(job.job.id, reply=True, timeout=5)
+    fleet.revoke(job.job.id)
     for gate in gates:
         gate.open()
     eventually(lambda: job.job.state == "REVOKED", "the revocation")
@@ -36,7 +36,7 @@ def test_a_job_revoked_while_it_waits_is_never_begun(fleet: Fleet) -> None:
 
 def test_a_job_revoked_before_it_is_sent_is_never_begun(fleet: Fleet) -> None:
     """Given a revoked id, when a job with that id arrives, then it ends as REVOKED."""
-    fleet.app.control.revoke("soon-to-come", reply=True, timeout=5)
+    fleet.revoke("soon-to-come")
     job = fleet.detect(task_id="soon-to-come")
     eventually(lambda: job.state == "REVOKED", "the revocation")
 
@@ -45,7 +45,7 @@ def test_a_revoked_stage_is_cancelled_and_its_place_is_free(fleet: Fleet) -> Non
     """Given a stage that hangs, when its job is terminated, then the stage is told and the body never runs."""
     job = fleet.user("hang", False)
     eventually(lambda: fleet.records("begun", job), "the stage")
-    fleet.app.control.revoke(job.id, terminate=True, reply=True, timeout=5)
+    fleet.revoke(job.id, terminate=True)
     eventually(lambda: job.state == "REVOKED", "the revocation")
     assert fleet.records("cancelled", job) == [""]
     assert_both_places_are_free(fleet)
@@ -56,7 +56,7 @@ def test_a_revoked_thread_is_interrupted_and_its_place_is_free(fleet: Fleet) -> 
     """Given a task that runs Python code, when it is terminated, then it is interrupted and no outcome replaces it."""
     job = fleet.user("loop", 60)
     eventually(lambda: fleet.records("ran", job), "the loop")
-    fleet.app.control.revoke(job.id, terminate=True, reply=True, timeout=5)
+    fleet.revoke(job.id, terminate=True)
     eventually(lambda: fleet.records("interrupted", job) == ["Interrupted"], "the interruption")
     assert_both_places_are_free(fleet)
     assert job.state == "REVOKED"
@@ -142,7 +142,7 @@ def test_soft_limits_at_the_very_end_of_a_task_lose_no_job(fleet: Fleet) -> None
 def test_a_storm_of_revocations_leaves_every_place_free(fleet: Fleet) -> None:
     """Given many detections terminated at every moment of their life, then each has one outcome and nothing is lost."""
     jobs = [fleet.detect() for _ in range(60)]
-    fleet.app.control.revoke([job.id for job in jobs[::2]], terminate=True, reply=True, timeout=5)
+    fleet.revoke(*[job.id for job in jobs[::2]], terminate=True)
     for job in jobs[1::2]:
         assert faces(job.get(timeout=30)) == 1
     eventually(lambda: all(job.state in ("REVOKED", "SUCCESS") for job in jobs[::2]), "an outcome for each")
