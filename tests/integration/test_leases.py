@@ -1,0 +1,36 @@
+"""A short visibility timeout means a dead worker, not a long job."""
+
+from celery import Celery
+from redis import Redis
+
+from tests.conftest import StartWorker
+from tests.integration.kit import eventually
+
+#: Seconds after which a silent worker counts as dead, here.
+LEASE_S = 2
+
+
+def test_a_job_longer_than_the_lease_is_done_once(own_server: str, redis: Redis, start_worker: StartWorker) -> None:
+    """Given two workers, when a job takes three leases, then it runs once."""
+    for _ in range(2):
+        start_worker(own_server, lease_s=LEASE_S, extra=["-I", "tests.integration.lease_tasks"])
+    app = Celery(broker=own_server, backend=own_server)
+
+    answer = app.send_task("lease.nap", [3 * LEASE_S, "long"], queue="fleet").get(timeout=30)
+
+    assert answer == "long"
+    assert redis.lrange("lease:begun", 0, -1) == [b"long"]
+
+
+def test_jobs_of_a_killed_worker_are_done_by_another(own_server: str, redis: Redis, start_worker: StartWorker) -> None:
+    """Given a worker that holds jobs, when it is killed, then another does them soon after its lease ended."""
+    doomed = start_worker(own_server, lease_s=LEASE_S, extra=["-I", "tests.integration.lease_tasks"])
+    app = Celery(broker=own_server, backend=own_server)
+    answers = [app.send_task("lease.nap", [1.5, str(number)], queue="fleet") for number in range(5)]
+    eventually(lambda: redis.llen("lease:begun") == 5, "the beginning of all jobs")
+
+    doomed.kill()
+    start_worker(own_server, lease_s=LEASE_S, extra=["-I", "tests.integration.lease_tasks"])
+
+    assert [answer.get(timeout=30) for answer in answers] == ["0", "1", "2", "3", "4"]
+    assert redis.hlen("unacked") == 0
