@@ -33,4 +33,4 @@ def test_jobs_of_a_killed_worker_are_done_by_another(own_server: str, redis: Red
     start_worker(own_server, lease_s=LEASE_S, extra=["-I", "tests.integration.lease_tasks"])
 
     assert [answer.get(timeout=30) for answer in answers] == ["0", "1", "2", "3", "4"]
-    assert redis.hlen("unacked") == 0
+    eventually(lambda: redis.hlen("unacked") == 0, "the acknowledgement of all jobs")
