@@ -18,7 +18,7 @@ from producer.requests import Request, Terms, backlog_commands, build, withdraw_
 from producer.results import Outcome, meta_key, read_meta
 from producer.steps import Ask, Command, Pause, Steps, jittered, patient
 from producer.waiting import F, Waiting
-from producer.wire import MODELS_KEY, check_model_name, queue_of
+from producer.wire import MODELS_KEY, SERVED_WITHIN_S, check_model_name, queue_of
 
 #: Model to use when no worker of the fleet has ever said what it serves.
 DEFAULT_MODEL = "centerface"
@@ -67,6 +67,7 @@ class Dispatch:
     rules: Rules
     db: int = 0
     _models: dict[str, Any] = field(default_factory=dict)
+    _served: set[str] = field(default_factory=set)
     _models_at: float = float("-inf")
     _backlog: dict[str, int] = field(default_factory=dict)
 
@@ -117,13 +118,15 @@ class Dispatch:
 
     def models(self) -> Steps[dict[str, Any]]:
         """Read what the fleet serves: name -> what the worker says of it."""
-        replies = yield from patient(Ask((("HGETALL", MODELS_KEY),)))
-        self._models = _parse_models(replies[0] if replies else {})
+        replies = yield from patient(Ask((("HGETALL", MODELS_KEY), ("TIME",))))
+        assert replies is not None  # noqa: S101 - only a question that may be skipped has no reply
+        self._models = _parse_models(replies[0])
+        self._served = {name for name, said in self._models.items() if _is_fresh(said, replies[1][0])}
         self._models_at = time.monotonic()
         return self._models
 
     def choose(self, model: str | None) -> Steps[str]:
-        """Return the model to use.
+        """Return the model to use; where none was named, the only one that is served now.
 
         Raises:
             InvalidRequest: several are served and none was named.
@@ -138,6 +141,7 @@ class Dispatch:
         if not names:
             return wanted or DEFAULT_MODEL
         if wanted is None:
+            names = sorted(self._served) or names  # a model that is no longer served does not stand in the way
             if len(names) > 1:
                 raise InvalidRequest(f"This fleet serves {', '.join(names)}; say which with model=.")
             return names[0]
@@ -196,6 +200,12 @@ def _arrived(request: Request) -> Steps[bool]:
         )
     )
     return bool(replies[0] or replies[1] or replies[2] is not None)
+
+
+def _is_fresh(said: object, now: float) -> bool:
+    """Tell whether a worker has said so lately; a description without a time is believed."""
+    seen_at = said.get("seen_at") if isinstance(said, dict) else None
+    return not isinstance(seen_at, int | float) or now - seen_at <= SERVED_WITHIN_S
 
 
 def _parse_models(raw: Mapping[Any, Any]) -> dict[str, Any]:

@@ -30,8 +30,13 @@ TASK_DETECT_MANY = "fleet.detect_many"
 #: A worker consumes ``detect.<model>`` for every model it has loaded.
 QUEUE_PREFIX = "detect."
 
-#: Redis hash: name of every model that a worker of this fleet has served -> JSON description.
+#: Redis hash: name of every model that a worker of this fleet has served -> JSON description. ``seen_at`` in it is when
+#: a worker last said so, seconds since 1970 by Redis's clock.
 MODELS_KEY = "fleet:models"
+
+#: How often a worker says so, and after how long its silence means that nobody serves the model now.
+ANNOUNCE_EVERY_S = 5.0
+SERVED_WITHIN_S = 30.0
 
 #: Keys of image bytes start so; a worker reads no other key on a request's behalf.
 BLOB_PREFIX = "fleet:blob:"

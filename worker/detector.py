@@ -234,9 +234,10 @@ class Detector:
         blobs.drop(self._redis, [ref for ref in refs if ref.startswith(wire.BLOB_PREFIX)])
 
     def announce(self) -> None:
-        """Tell clients which models are served: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""
-        for name, one in self.networks.items():
-            self._redis.hset(wire.MODELS_KEY, name, _describe(one))
+        """Tell clients which models are served now: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""
+        seconds, _ = self._redis.time()
+        said: dict[Any, Any] = {name: _describe(one, seconds) for name, one in self.networks.items()}
+        self._redis.hset(wire.MODELS_KEY, mapping=said)
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Say what is loaded and how busy it is, as plain JSON."""
@@ -354,9 +355,9 @@ def _check_still_wanted(detecting: Detecting) -> None:
         raise DeadlineExceeded
 
 
-def _describe(one: Network) -> str:
-    height, width = one.spec.input_size
-    return json.dumps({"digest": one.digest, "input_size": [height, width], "labels": list(one.spec.labels)})
+def _describe(one: Network, seen_at: float) -> str:
+    shown = {"digest": one.digest, "input_size": one.spec.input_size, "labels": one.spec.labels, "seen_at": seen_at}
+    return json.dumps(shown)
 
 
 def _lap(began: float) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """What an application sees: submit, wait, cancel, pick up, and what stays behind in Redis."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from producer import (
     blobs,
 )
 from producer.requests import blob_key
-from producer.wire import MODELS_KEY, Image
+from producer.wire import MODELS_KEY, Image, queue_of
 from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, eventually, make_result, store
 
 
@@ -240,3 +241,14 @@ def test_a_closed_client_says_so_and_lets_nobody_hang(url: str) -> None:
     assert isinstance(ended[0], Unreachable)
     with pytest.raises(RuntimeError, match="closed"):
         client.submit(PICTURE)
+
+
+def test_a_model_that_is_no_longer_served_does_not_stand_in_the_way(url: str, redis: Redis) -> None:
+    """Given a model of today and one of last week, when none is named, then it is today's; both can be named."""
+    now = redis.time()[0]
+    redis.hset(MODELS_KEY, "today", json.dumps({"seen_at": now}))
+    redis.hset(MODELS_KEY, "last-week", json.dumps({"seen_at": now - 7 * 86400}))
+    with Client(url) as client:
+        client.submit(PICTURE)
+        client.submit(PICTURE, model="last-week")
+    assert (redis.llen(queue_of("today")), redis.llen(queue_of("last-week"))) == (1, 1)
