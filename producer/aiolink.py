@@ -93,7 +93,7 @@ class AsyncLink:
         self._redis = Redis(connection_pool=pool)
         self._port = AsyncPort(self._redis)
         self.dispatch = Dispatch(new_client_id(), rules, int(pool.connection_kwargs.get("db") or 0))
-        self.waiting: Waiting[AsyncPromise] = Waiting(self.dispatch.client_id, _new_promise)
+        self.waiting: Waiting[AsyncPromise] = Waiting(self.dispatch.client_id, _new_promise, self.dispatch.clock)
         self._reader: asyncio.Task[None] | None = None
 
     async def run(self, steps: Steps[T]) -> T:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from producer.clock import ServerClock
 from producer.envelope import UNACKED_KEY, control_channel, revoke_message
 from producer.errors import InvalidRequest, Overloaded, UnknownModel
 from producer.ids import deadline_of
@@ -66,6 +67,7 @@ class Dispatch:
     client_id: str
     rules: Rules
     db: int = 0
+    clock: ServerClock = field(default_factory=ServerClock)
     _models: dict[str, Any] = field(default_factory=dict)
     _served: set[str] = field(default_factory=set)
     _models_at: float = float("-inf")
@@ -85,7 +87,7 @@ class Dispatch:
         started_at = time.monotonic()
         model = yield from self.choose(terms.model)
         yield from self._make_room(queue_of(model), started_at + terms.deadline_s)
-        request = build(pictures, terms, many=many, model=model, client_id=self.client_id, now=time.time())
+        request = build(pictures, terms, many=many, model=model, client_id=self.client_id, now=self.clock.now())
         # Waited for before it is sent: a fast worker's answer must find somebody.
         promise = waiting.add(request.job_id, deadline_of(request.job_id))
         try:
@@ -121,6 +123,7 @@ class Dispatch:
         replies = yield from patient(Ask((("HGETALL", MODELS_KEY), ("TIME",))))
         assert replies is not None  # noqa: S101 - only a question that may be skipped has no reply
         self._models = _parse_models(replies[0])
+        self.clock.set(*replies[1])
         self._served = {name for name, said in self._models.items() if _is_fresh(said, replies[1][0])}
         self._models_at = time.monotonic()
         return self._models
@@ -151,8 +154,10 @@ class Dispatch:
 
     def look_up(self, job_id: str) -> Steps[Outcome | None]:
         """Read how ``job_id`` ended; None when it has not."""
-        replies = yield from patient(Ask((("GET", meta_key(job_id)),)))
-        return read_meta(replies[0]) if replies else None
+        replies = yield from patient(Ask((("GET", meta_key(job_id)), ("TIME",))))
+        assert replies is not None  # noqa: S101 - only a question that may be skipped has no reply
+        self.clock.set(*replies[1])
+        return read_meta(replies[0])
 
     def cancel(self, jobs: Mapping[str, int | None]) -> Steps[dict[str, Outcome | None]]:
         """Hold the conversation of :func:`cancel`, patiently."""

@@ -16,18 +16,12 @@ import os
 import socket
 import time
 import uuid
-from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from producer.errors import InvalidRequest
-
-#: kombu keeps four lists per queue; 0 is served first.
-PRIORITY_STEPS = (0, 3, 6, 9)
-
-#: Stands between a queue's name and its priority.
-PRIORITY_SEPARATOR = "\x06\x16"
+from producer.wire import queue_key
 
 #: kombu's hash of messages that a worker has taken and not yet acknowledged: delivery tag -> message.
 UNACKED_KEY = "unacked"
@@ -61,17 +55,6 @@ def check_priority(priority: object) -> int:
     return priority
 
 
-def queue_key(queue: str, priority: int) -> str:
-    """Return the Redis list that holds ``queue``'s messages of ``priority``."""
-    step = PRIORITY_STEPS[bisect(PRIORITY_STEPS, priority) - 1]
-    return f"{queue}{PRIORITY_SEPARATOR}{step}" if step else queue
-
-
-def queue_keys(queue: str) -> tuple[str, ...]:
-    """Return all Redis lists of ``queue``, the one served first first."""
-    return tuple(queue_key(queue, step) for step in PRIORITY_STEPS)
-
-
 def task_message(  # noqa: PLR0913 - a message has this many independent parts
     *,
     task_id: str,
@@ -84,6 +67,7 @@ def task_message(  # noqa: PLR0913 - a message has this many independent parts
     argsrepr: str,
     kwargsrepr: str,
     own_headers: Mapping[str, Any] | None = None,
+    tag: str | None = None,
 ) -> Message:
     """Build a task message of Celery's protocol 2 for the anonymous exchange.
 
@@ -98,6 +82,7 @@ def task_message(  # noqa: PLR0913 - a message has this many independent parts
         argsrepr: what logs, events and Flower show for ``args``.
         kwargsrepr: likewise.
         own_headers: headers that Celery does not know.
+        tag: delivery tag, unique among all messages; kombu's, when None, is a random one.
     """
     headers: dict[str, Any] = {
         "lang": "py",
@@ -122,7 +107,7 @@ def task_message(  # noqa: PLR0913 - a message has this many independent parts
         **(own_headers or {}),
     }
     properties = {"correlation_id": task_id, "reply_to": ""}
-    tag = str(uuid.uuid4())
+    tag = tag or str(uuid.uuid4())
     content = [args, kwargs, _NO_CALLBACKS]
     body = _message(content, headers, properties, exchange="", routing_key=queue, tag=tag, priority=priority)
     return Message(queue_key(queue, priority), body, tag)

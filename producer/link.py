@@ -120,7 +120,7 @@ class Link:
         self._redis = Redis(connection_pool=pool)
         self._port = Port(self._redis)
         self.dispatch = Dispatch(new_client_id(), rules, int(pool.connection_kwargs.get("db") or 0))
-        self.waiting: Waiting[Promise] = Waiting(self.dispatch.client_id, Future)
+        self.waiting: Waiting[Promise] = Waiting(self.dispatch.client_id, Future, self.dispatch.clock)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 

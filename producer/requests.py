@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from producer.blobs import CANCELLED
-from producer.envelope import Message, check_priority, queue_keys, task_message
+from producer.envelope import Message, check_priority, task_message
 from producer.errors import InvalidRequest
 from producer.ids import new_job_id
 from producer.images import Picture, describe
 from producer.steps import Ask, Command
 from producer.wire import (
     BLOB_PREFIX,
+    JOBS_KEY,
     MAX_BATCH,
     MAX_IMAGE_BYTES,
     SENT_AT_HEADER,
@@ -27,6 +28,8 @@ from producer.wire import (
     Image,
     Options,
     check_model_name,
+    ledger_key,
+    queue_keys,
     queue_of,
 )
 
@@ -97,6 +100,7 @@ class Request:
         message: the task message.
         blobs: Redis key -> image, those that do not ride inside the message.
         blob_ttl_s: how long Redis keeps them.
+        sent_at: seconds since 1970 by Redis's clock.
     """
 
     job_id: str
@@ -104,15 +108,20 @@ class Request:
     message: Message
     blobs: dict[str, bytes]
     blob_ttl_s: float
+    sent_at: float
 
     def ask(self) -> Ask:
-        """Store the images, push the message and read the backlog, in one transaction and one round trip.
+        """Store the images, enter the job in the ledger, push it and read the backlog: one transaction, one round trip.
 
         The last four replies are the lengths of the queue's lists.
         """
         ttl_ms = int(self.blob_ttl_s * 1000)
         commands: list[Command] = [("SET", key, data, "PX", ttl_ms) for key, data in self.blobs.items()]
-        commands.append(("LPUSH", self.message.key, self.message.body))
+        commands += [
+            ("HSET", JOBS_KEY, self.job_id, self.message.body),
+            ("ZADD", ledger_key(self.message.key), self.sent_at, self.job_id),
+            ("LPUSH", self.message.key, self.message.body),
+        ]
         return Ask((*commands, *backlog_commands(self.queue)), atomic=True)
 
 
@@ -149,7 +158,7 @@ def build(  # noqa: PLR0913 - pure: everything it needs is an argument
         many: whether it is a batch.
         model: the model that was chosen.
         client_id: who waits for the result.
-        now: seconds since 1970.
+        now: seconds since 1970 by Redis's clock.
 
     Raises:
         InvalidRequest: a batch that is empty or too large.
@@ -180,5 +189,6 @@ def build(  # noqa: PLR0913 - pure: everything it needs is an argument
         argsrepr=describe(pictures),
         kwargsrepr=repr(options),
         own_headers={SENT_AT_HEADER: round(now, 4)},
+        tag=job_id,  # so that the ledger finds the message among those that workers hold
     )
-    return Request(job_id, queue, message, blobs, terms.deadline_s + BLOB_EXTRA_S)
+    return Request(job_id, queue, message, blobs, terms.deadline_s + BLOB_EXTRA_S, now)

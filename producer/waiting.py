@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from producer.clock import ServerClock
 from producer.errors import DeadlineExceeded
 from producer.results import GRACE_S, Outcome
 
@@ -46,9 +47,10 @@ class _Entry(Generic[F]):
 class Waiting(Generic[F]):
     """The table of outstanding jobs. Thread-safe; a promise is kept outside the lock."""
 
-    def __init__(self, client_id: str, new_promise: Callable[[], F]) -> None:
-        """Start empty; ``client_id`` tells own jobs from those picked up."""
+    def __init__(self, client_id: str, new_promise: Callable[[], F], clock: ServerClock | None = None) -> None:
+        """Start empty; ``client_id`` tells own jobs from those picked up, ``clock`` is the one of the deadlines."""
         self.client_id = client_id
+        self.clock = clock or ServerClock()
         self.closed = False
         self._new_promise = new_promise
         self._lock = threading.Lock()
@@ -68,9 +70,9 @@ class Waiting(Generic[F]):
 
         Args:
             job_id: the job.
-            deadline_at: seconds since 1970; None when it is not known.
+            deadline_at: seconds since 1970 by Redis's clock; None when it is not known.
         """
-        left_s = UNKNOWN_DEADLINE_S if deadline_at is None else deadline_at - time.time()
+        left_s = UNKNOWN_DEADLINE_S if deadline_at is None else deadline_at - self.clock.now()
         overdue_at = time.monotonic() + max(0.0, left_s) + GRACE_S
         with self._lock:
             found = self._entries.get(job_id)

@@ -8,6 +8,7 @@ import base64
 import binascii
 import math
 import re
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -30,6 +31,12 @@ TASK_DETECT_MANY = "fleet.detect_many"
 #: A worker consumes ``detect.<model>`` for every model it has loaded.
 QUEUE_PREFIX = "detect."
 
+#: kombu keeps four Redis lists per queue, by priority; 0 is served first.
+PRIORITY_STEPS = (0, 3, 6, 9)
+
+#: Stands between a queue's name and its priority.
+PRIORITY_SEPARATOR = "\x06\x16"
+
 #: Redis hash: name of every model that a worker of this fleet has served -> JSON description. ``seen_at`` in it is when
 #: a worker last said so, seconds since 1970 by Redis's clock.
 MODELS_KEY = "fleet:models"
@@ -41,7 +48,12 @@ SERVED_WITHIN_S = 30.0
 #: Keys of image bytes start so; a worker reads no other key on a request's behalf.
 BLOB_PREFIX = "fleet:blob:"
 
-#: Message header of our own client: when the job was sent, seconds since 1970 by the client's clock.
+#: The ledger: jobs of our own clients that were accepted and have not ended. A sorted set per Redis list of messages
+#: has id -> when it was sent, by Redis's clock; one hash has id -> the whole message, to send it again if it was lost.
+LEDGER_PREFIX = "fleet:ledger:"
+JOBS_KEY = "fleet:jobs"
+
+#: Message header of our own client: when the job was sent, seconds since 1970 by Redis's clock.
 SENT_AT_HEADER = "fleet_sent_at"
 
 #: Largest image inside a message; a larger one goes to Redis by itself and the message carries its key.
@@ -78,6 +90,22 @@ def queue_of(model: str) -> str:
         InvalidRequest: ``model`` cannot name a model.
     """
     return QUEUE_PREFIX + check_model_name(model)
+
+
+def queue_key(queue: str, priority: int) -> str:
+    """Return the Redis list that holds ``queue``'s messages of ``priority``."""
+    step = PRIORITY_STEPS[bisect(PRIORITY_STEPS, priority) - 1]
+    return f"{queue}{PRIORITY_SEPARATOR}{step}" if step else queue
+
+
+def queue_keys(queue: str) -> tuple[str, ...]:
+    """Return all Redis lists of ``queue``, the one served first first."""
+    return tuple(queue_key(queue, step) for step in PRIORITY_STEPS)
+
+
+def ledger_key(message_list: str) -> str:
+    """Return the sorted set of the jobs whose messages go to the Redis list ``message_list``."""
+    return LEDGER_PREFIX + message_list
 
 
 def model_of(queue: object) -> str | None:

@@ -4,6 +4,7 @@ Good pictures are made from the sample photos of :mod:`worker.assets`, bad files
 Everything is deterministic for one version of the libraries.
 """
 
+import functools
 import io
 import struct
 import zlib
@@ -178,6 +179,7 @@ def hostile() -> dict[str, Hostile]:
     }
 
 
+@functools.cache
 def whole() -> dict[str, bytes]:
     """Make one good file of each accepted format, the ones that :func:`hostile` breaks; 320x240."""
     picture = _noise()

@@ -4,6 +4,7 @@ Stage: start. Neighbours: ``celeryconfig.py`` has Celery's keys that are the sam
 ``FLEET_*`` are given here as defaults, read when Celery first asks for its configuration and not at import.
 """
 
+import sys
 from typing import Any
 
 from celery import Celery
@@ -11,22 +12,30 @@ from kombu.entity import Exchange, Queue
 
 from producer import wire
 from worker import cpu, settings
-from worker.leases import LeaseRenewal
+from worker.bootsteps import LeaseRenewal, SweepStep
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
 OTHER_QUEUE = "fleet"
 
 
 def keys() -> dict[str, Any]:
-    """Give the Celery keys that follow from the settings of this process."""
-    chosen = settings.load()
+    """Give the Celery keys that follow from the settings of this process.
+
+    Raises:
+        SystemExit: the settings are bad; its text says how. Celery asks in the middle of its own start, and would show
+            anything else with a traceback.
+    """
+    try:
+        chosen = settings.load()
+    except settings.SettingsError as error:
+        sys.exit(f"{error}")
     return {
         "broker_url": chosen.url,
         "result_backend": chosen.url,
         "task_default_queue": OTHER_QUEUE,
         "task_queues": [_queue(wire.queue_of(model)) for model in chosen.models] + [_queue(OTHER_QUEUE)],
         "broker_transport_options": {
-            # What a dead worker held comes back after this; worker.leases keeps what a live one holds.
+            # What a dead worker held comes back after this; worker.bootsteps keeps what a live one holds.
             "visibility_timeout": chosen.lease_s,
             # Look for such messages every second; kombu's own rhythm is ten seconds, every tenth time.
             "unacked_restore_interval": 1,
@@ -47,3 +56,4 @@ app = Celery("fleet", include=["worker.tasks"])
 app.config_from_object("celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
+app.steps["worker"].add(SweepStep)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from celery.bin.celery import celery
 
 from producer.errors import InvalidRequest
 from producer.wire import check_model_name
 from worker import assets, cpu, embedded, local, models, settings
-from worker.app import app
 
 #: A health file older than this means that the loop hangs or the networks fail.
 HEALTHY_WITHIN_S = 20.0
@@ -34,7 +34,7 @@ def main() -> None:
 def run(celery_options: tuple[str, ...]) -> None:
     """Run one worker; CELERY_OPTIONS are those of `celery worker`."""
     _settings()
-    app.worker_main(["worker", *celery_options])
+    celery.main(["-A", "worker.app", "worker", *celery_options], prog_name="celery")
 
 
 @main.command(name="local")

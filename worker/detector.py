@@ -28,7 +28,7 @@ from producer.errors import (
     InternalError,
     UnknownModel,
 )
-from worker import decode, models, network
+from worker import decode, ledger, models, network
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.network import Network
@@ -228,10 +228,16 @@ class Detector:
         """Run every network once on a black image; True when all gave an answer. Settles on a completion thread."""
         return _SelfTest(self.queues, self.networks)
 
-    def drop(self, images: Sequence[object]) -> None:
-        """Remove the stored bytes of a finished request's images."""
+    def finish(self, job_id: str, queue: str | None, images: Sequence[object]) -> None:
+        """Forget a job whose outcome is stored: remove its images' bytes and its entry in the ledger."""
         refs = [image["ref"] for image in images if isinstance(image, dict) and isinstance(image.get("ref"), str)]
-        blobs.drop(self._redis, [ref for ref in refs if ref.startswith(wire.BLOB_PREFIX)])
+        with self._redis.pipeline(transaction=False) as pipe:
+            for ref in refs:
+                if ref.startswith(wire.BLOB_PREFIX):
+                    pipe.unlink(ref)
+            if queue is not None:
+                ledger.strike_out(pipe, queue, job_id)
+            pipe.execute()
 
     def announce(self) -> None:
         """Tell clients which models are served now: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""

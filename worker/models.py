@@ -86,13 +86,16 @@ def fetch(name: str, store: Path) -> Path:
     """Put the known model ``name`` into ``store`` if it is not there, and return its folder.
 
     Raises:
-        ModelError: there is no known model of that name.
+        ModelError: there is no known model of that name, or no folder for it.
         assets.AssetError: its network could not be had.
     """
     if name not in KNOWN:
         raise ModelError(f"There is no known model {name!r}; there are {', '.join(KNOWN)}.")
     folder, spec = store / name, KNOWN[name]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"Cannot make {folder}: {error.strerror}. Choose a store that can be written.") from error
     assets.fetch(name, folder)
     if not (folder / "model.toml").exists():
         _write(folder / "model.toml", to_toml(spec))
@@ -113,6 +116,8 @@ def read(name: str, store: Path) -> tuple[ModelSpec, Path]:
         raise ModelError(f"There is no model {name!r} in {store}. {how}") from None
     except ValueError as error:  # also what tomllib and the decoding of UTF-8 raise
         raise ModelError(f"{path} is wrong: {error}") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
     network = path.parent / spec.file
     if not network.is_file():
         raise ModelError(f"{path} names the network {spec.file!r}, which is not there.")

@@ -17,7 +17,6 @@ does with ``semaphore`` and time limits), ``celery.worker.request.Request`` (wha
 """
 
 import contextlib
-import ctypes
 import functools
 import itertools
 import logging
@@ -26,18 +25,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery import signals
 from celery.concurrency.base import BasePool
-from celery.exceptions import SoftTimeLimitExceeded, WorkerLostError, WorkerShutdown
+from celery.exceptions import Reject, SoftTimeLimitExceeded, WorkerLostError, WorkerShutdown, WorkerTerminate
 from celery.platforms import EX_FAILURE
+from celery.worker import state
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from producer.wire import ANNOUNCE_EVERY_S
 from worker import cpu, detector, models, settings
 from worker.alarms import Alarms
-from worker.request import STAGE_KEY, Stage
+from worker.bell import Bell
+from worker.bodies import Body, Finishers, Interrupted
+from worker.request import Stage, staged
 
 logger = logging.getLogger(__name__)
 
@@ -48,26 +54,28 @@ HEALTH_EVERY_S = 5.0
 FINISHERS = 2
 
 
-class Interrupted(BaseException):
-    """Raised inside a task's thread when its job was terminated or met its hard time limit.
+#: A body behind a stage that has run for less than this is not interrupted when its job is given up: it is storing a
+#: result, and an exception in the middle of that could leave a lock or a connection behind.
+SPARED_S = 1.0
 
-    Not an ``Exception``: Celery's tracer then stores no outcome over the one that Celery has stored already.
-    """
+#: What leaves Celery's tracer when Redis could not be reached to store an outcome.
+UNREACHABLE = (OSError, OperationalError, RedisConnectionError, RedisTimeoutError)
 
 
 class Job:
-    """One accepted job. Belongs to the loop thread; ``thread_id`` alone is written by the thread that runs the body."""
+    """One accepted job. Belongs to the loop thread, but for ``body``; other threads only read."""
 
     __slots__ = (
         "__weakref__",
         "args",
+        "body",
         "callback",
         "error_callback",
         "future",
         "pid",
+        "stage",
         "target",
         "task",
-        "thread_id",
     )
 
     def __init__(self, pid: int, target: Callable[..., Any], args: tuple[Any, ...], task: Any) -> None:
@@ -75,10 +83,11 @@ class Job:
         self.target = target
         self.args = args
         self.task = task
-        self.callback: Callable[..., Any] | None = None
-        self.error_callback: Callable[..., Any] | None = None
+        self.callback: Any = None  # both are methods of Celery's request
+        self.error_callback: Any = None
         self.future: Future[Any] | None = None
-        self.thread_id: int | None = None
+        self.stage: Stage | None = None
+        self.body = Body()
 
     def terminate(self, signal: Any = None) -> None:
         """Do nothing: Celery calls this on what ``on_apply`` returned, after ``terminate_job`` did the work."""
@@ -102,9 +111,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._pids = itertools.count(1)
         self._done: queue.SimpleQueue[tuple[Job, Any, ExceptionInfo | None]] = queue.SimpleQueue()
         self._alarms = Alarms()
+        self._bell = Bell()
+        self._freed = 0
         self._hub: Any = None
         self._engine: Any = None
-        self._finishers: ThreadPoolExecutor | None = None
+        self._finishers: Finishers | None = None
         self._answered_at = 0.0
 
     # ---------------------------------------------------------------------------------------------- lifecycle
@@ -125,36 +136,57 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         except (models.ModelError, settings.SettingsError) as error:
             logger.critical("%s", error)
             raise WorkerShutdown(EX_FAILURE) from None
-        self._finishers = ThreadPoolExecutor(FINISHERS, thread_name_prefix="finish")
+        self._does_debug = False  # Celery would log each message as it is, image included
+        self._finishers = Finishers(FINISHERS)
         signals.worker_process_init.send(sender=None)
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Meet the event loop; called again after each reconnect, when the loop has lost its timers and readers."""
         self._hub = hub
         self._alarms.meet(hub)
+        self._bell.listen(hub, self._settle)
+        self._bell.ring()
         hub.call_repeatedly(HEALTH_EVERY_S, self._check_health)
         hub.call_soon(self._check_health)
         hub.call_soon(self._announce)
-        hub.call_soon(self._drain_done)
+        hub.call_repeatedly(ANNOUNCE_EVERY_S, self._announce)
+
+    def flush(self) -> None:
+        """After broker loss: jobs in flight go on and store their results; only their acknowledgements are lost.
+
+        Celery has just freed all places, so those of the jobs in flight are taken again.
+        """
+        self._freed = 0
+        if (semaphore := self.options.get("semaphore")) is not None:
+            for _ in self._jobs:
+                semaphore.acquire(_nothing)
 
     def on_close(self) -> None:
-        """Forget jobs that have no place yet: unacknowledged, they go back to the queue."""
+        """Give back the jobs that have no place yet, so that other workers can begin them while this one drains."""
         if (semaphore := self.options.get("semaphore")) is not None:
             semaphore.clear()
+        waiting = [one for one in state.requests.values() if one not in state.active_requests]
+        try:
+            for request in reversed(waiting):  # each goes to the head of its queue
+                _give_back(request)
+        except Exception as error:  # noqa: BLE001 - then they come back when the connection closes or the lease ends
+            logger.warning("pool.not_given_back waiting=%d error=%r", len(waiting), error)
 
     def on_stop(self) -> None:
         """Warm shutdown: finish what is in flight within ``FLEET_DRAIN_S``; the rest goes back to the queue.
 
-        The loop stands still here, so completions are taken from their queue directly. Celery runs the
-        acknowledgements when it closes the loop right after, and then re-queues what is not acknowledged.
+        The loop goes on meanwhile: acknowledgements leave at once, leases are renewed, time limits hold. The consumer
+        is cancelled already, and what is not acknowledged is re-queued when Celery closes the connection right after.
+        In a cold shutdown Celery has just given up all jobs, and calls this for those that have ended before.
         """
-        until = time.monotonic() + settings.load().drain_s
-        while self._jobs and (left := until - time.monotonic()) > 0:
-            self._hub.fire_timers(max_timers=100)  # time limits hold while draining
-            try:
-                self._finish(*self._done.get(timeout=min(left, 0.2)))
-            except queue.Empty:
-                continue
+        limit_s = 0.0 if state.should_terminate else settings.load().drain_s
+        until = time.monotonic() + limit_s
+        if self._jobs and limit_s:
+            self._hub.call_later(limit_s, _nothing)  # so that the loop does not sleep longer
+        self._settle()
+        while self._jobs and time.monotonic() < until:
+            self._turn_loop()
+            self._settle()
         if self._jobs:
             logger.warning("pool.drain_limit given_back=%d", len(self._jobs))
         self._shut()
@@ -163,13 +195,18 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         """Cold shutdown: drop everything now; what is not acknowledged comes back."""
         self._shut()
 
+    def _turn_loop(self) -> None:
+        try:
+            self._hub.run_once()
+        except Exception as error:  # noqa: BLE001 - the broker went away; jobs can end without it
+            logger.warning("pool.loop_failed error=%r", error)
+            time.sleep(0.1)
+
     def _shut(self) -> None:
         for job in list(self._jobs.values()):
             self._abandon(job)
         if self._engine is not None:
             self._engine.close()
-        if self._finishers is not None:
-            self._finishers.shutdown(wait=True, cancel_futures=True)
 
     # --------------------------------------------------------------------------------------------- loop thread
 
@@ -193,12 +230,15 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if not self.active:  # an ETA that came due while draining; unacknowledged, it goes back to the queue
             return job
         self._jobs[job.pid] = job
-        if accept_callback is not None:
-            accept_callback(job.pid, time.monotonic())  # may terminate the job at once
-        if job.pid in self._jobs:
-            self._arm(job, timeout_callback, soft_timeout or self.options.get("soft_timeout"), soft=True)
-            self._arm(job, timeout_callback, timeout or self.options.get("timeout"), soft=False)
-            self._begin(job)
+        try:
+            self._accept(job, accept_callback)
+            if job.pid in self._jobs:
+                self._arm(job, timeout_callback, soft_timeout or self.options.get("soft_timeout"), soft=True)
+                self._arm(job, timeout_callback, timeout or self.options.get("timeout"), soft=False)
+                self._begin(job)
+        except Exception as error:  # such as no more threads; it ends this job, not the loop
+            logger.exception("job.not_begun job=%s", job.args[1])
+            self._hand_over(job, None, _lost(error))
         return job
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
@@ -206,19 +246,34 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if job := self._jobs.get(pid):
             self._abandon(job)
 
+    @staticmethod
+    def _accept(job: Job, tell: Callable[..., Any] | None) -> None:
+        try:
+            if tell is not None:
+                tell(job.pid, time.monotonic())  # may terminate the job at once
+        except Exception:
+            logger.exception("job.accept_failed job=%s", job.args[1])
+
     def _begin(self, job: Job) -> None:
         begin = getattr(job.task, "begin", None)
         if begin is None:
             threading.Thread(target=self._run, args=(job,), name=f"task-{job.pid}", daemon=True).start()
             return
-        request = job.args[2]
-        try:
-            job.future = begin(self._engine, request)
-        except Exception as error:  # noqa: BLE001 - the body raises it, inside Celery's tracer
-            job.future = Future()
-            job.future.set_exception(error)
-        request[STAGE_KEY] = Stage(self._engine, job.future)
+        job.future = self._begun(begin, job)
+        job.stage = Stage(job.args[1], self._engine, job.future)
         job.future.add_done_callback(lambda _: self._enter_body(job))
+
+    def _begun(self, begin: Callable[..., Any], job: Job) -> Future[Any]:
+        """Start the stage; what goes wrong is raised by the body, inside Celery's tracer."""
+        try:
+            future = begin(self._engine, job.args[2])
+        except (WorkerShutdown, WorkerTerminate):  # a signal's, which may come at any moment
+            raise
+        except BaseException as error:  # noqa: BLE001
+            return _failed(error)
+        if not isinstance(future, Future):
+            return _failed(TypeError(f"{job.task.name}.begin returned {type(future).__name__} instead of a future"))
+        return future
 
     def _arm(self, job: Job, tell: Callable[..., Any] | None, limit_s: float | None, *, soft: bool) -> None:
         if limit_s and tell is not None:
@@ -229,50 +284,57 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if job.pid not in self._jobs:
             return
         tell(True, limit_s)
-        if job.future is not None and not job.future.done():
-            job.args[2][STAGE_KEY] = Stage(self._engine, _failed(SoftTimeLimitExceeded(limit_s)))
+        if not job.body.interrupt(SoftTimeLimitExceeded) and job.future is not None:
+            job.stage = Stage(job.args[1], self._engine, _failed(SoftTimeLimitExceeded(limit_s)))
             job.future.cancel()
-        else:
-            _raise_in_thread(job.thread_id, SoftTimeLimitExceeded)
 
     def _hard_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
         if job.pid in self._jobs:
-            self._abandon(job)
+            self._abandon(job, spare_s=0.0)
             tell(False, limit_s)
 
-    def _abandon(self, job: Job) -> None:
+    def _abandon(self, job: Job, *, spare_s: float = SPARED_S) -> None:
         """Free the job's place now; whatever it still does is stopped where it can be, and ignored."""
         self._forget(job)
-        if job.future is not None:
-            job.future.cancel()
-        else:
-            _raise_in_thread(job.thread_id, Interrupted)
+        if job.future is None:
+            job.body.give_up(Interrupted)
+            return
+        job.future.cancel()
+        if job.body.give_up(Interrupted, older_than_s=spare_s) and self._finishers is not None:
+            self._finishers.add()  # in the place of the one that may be stuck
 
     def _forget(self, job: Job) -> None:
-        del self._jobs[job.pid]
-        self._alarms.clear(job.pid)
-        if (semaphore := self.options.get("semaphore")) is not None:
-            semaphore.release()
+        """Free the job's place, once: a signal's handler may have done so in the middle of anything."""
+        if self._jobs.pop(job.pid, None) is not None:
+            self._alarms.clear(job.pid)
+            self._freed += 1
+            self._bell.ring()
 
-    def _drain_done(self) -> None:
-        while True:
-            try:
-                done = self._done.get_nowait()
-            except queue.Empty:
-                return
-            self._finish(*done)
+    def _settle(self) -> None:
+        """Tell Celery of the jobs that have ended, then give their places to those that wait."""
+        self._bell.clear()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._finish(*self._done.get_nowait())
+        semaphore = self.options.get("semaphore")
+        while self._freed:
+            self._freed -= 1
+            if semaphore is not None:
+                semaphore.release()
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended: acknowledge, send events, count."""
         if job.pid not in self._jobs:
             return
         try:
-            if problem is None:
-                self._answered_at = time.monotonic()
-                if job.callback is not None:
-                    job.callback(returned)
-            elif job.error_callback is not None:
+            if problem is None and job.callback is not None:
+                self._note_health(job, returned)
+                job.callback(returned)
+            elif problem is not None and job.error_callback is not None:
                 job.error_callback(problem)
+        except MemoryError:  # Celery passes on a task's own, to end the process; its outcome is stored
+            logger.exception("job.out_of_memory job=%s", job.args[1])
+            job.callback.__self__.acknowledge()
         except Exception:
             logger.exception("job.callback_failed job=%s", job.args[1])
         finally:
@@ -282,37 +344,60 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def _enter_body(self, job: Job) -> None:
         if job.pid in self._jobs and self._finishers is not None:
-            try:
-                self._finishers.submit(self._run, job)
-            except RuntimeError:
-                logger.debug("pool.closed job=%s", job.args[1])
+            self._finishers.submit(lambda: self._run(job))
 
-    def _run(self, job: Job) -> None:
-        """Run Celery's tracer; whatever happens ends in the queue of completions."""
-        with contextlib.suppress(Interrupted):  # which may also arrive after the body, outside of _trace
-            if job.future is None:
-                job.thread_id = threading.get_ident()
-            if job.pid in self._jobs:
-                self._done.put((job, *self._trace(job)))
-                self._hub.call_soon(self._drain_done)
+    def _run(self, job: Job) -> bool:
+        """Run Celery's tracer; whatever happens ends in the queue of completions. False when the job was given up.
+
+        A soft limit strikes once and may do so anywhere in here. ``Interrupted`` may as well, after the job was given
+        up and its outcome does not matter any more.
+        """
+        with contextlib.suppress(Interrupted):
+            try:
+                job.body.enter()
+                done = self._trace(job) if job.pid in self._jobs else None
+            except SoftTimeLimitExceeded as error:  # between the tracer's end and here
+                done = None, _lost(error)
+            while True:
+                try:
+                    job.body.leave()  # from here on nothing strikes
+                    break
+                except SoftTimeLimitExceeded:  # in the last moment: the outcome stands
+                    continue
+            if done is not None:
+                self._hand_over(job, *done)
+        return not job.body.given_up
+
+    def _hand_over(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
+        self._done.put((job, returned, problem))
+        self._bell.ring()
 
     @staticmethod
     def _trace(job: Job) -> tuple[Any, ExceptionInfo | None]:
+        """Run Celery's tracer, which lets out only what has to do with the worker; Celery's callback judges that."""
         try:
-            return job.target(*job.args), None
+            with staged(job.stage):
+                return job.target(*job.args), None
         except Interrupted:
             raise
-        except Exception:  # noqa: BLE001 - Celery's callback judges it
+        except UNREACHABLE as error:  # no outcome could be stored, so the job goes back to the queue
+            return None, _as_another(Reject(error, requeue=True), error)
+        except (MemoryError, SoftTimeLimitExceeded) as error:
+            return None, _lost(error)
+        except Exception:  # noqa: BLE001
             return None, ExceptionInfo()
         except BaseException as error:  # noqa: BLE001 - a task that exits ends its job, not the worker
             return None, _lost(error)
-        finally:
-            job.thread_id = None
 
     # ------------------------------------------------------------------------------------------------- health
 
     def _announce(self) -> None:
         self._aside(self._engine.announce, "engine.announce_failed")
+
+    def _note_health(self, job: Job, returned: Any) -> None:
+        """Note when a network last gave an answer; ``returned`` is the tracer's (failed, value, runtime)."""
+        if job.future is not None and not returned[0]:
+            self._answered_at = time.monotonic()
 
     def _check_health(self) -> None:
         """Touch the health file while the networks answer; jobs that were answered lately prove it as well."""
@@ -330,17 +415,15 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def _aside(self, work: Callable[[], None], event: str) -> None:
         """Do ``work``, which may block on Redis or a disk, off the loop thread."""
 
-        def guarded() -> None:
+        def guarded() -> bool:
             try:
                 work()
             except Exception:
                 logger.exception("%s", event)
+            return True
 
         if self._finishers is not None:
             self._finishers.submit(guarded)
-
-    def flush(self) -> None:
-        """After broker loss: jobs in flight go on and store their results; only their acknowledgements are lost."""
 
     def grow(self, n: int = 1) -> None:
         """Refuse: the number of jobs does not make inference faster."""
@@ -371,7 +454,20 @@ def _touch() -> None:
     settings.load().health_file.touch()
 
 
-def _failed(error: Exception) -> Future[Any]:
+def _nothing() -> None:
+    pass
+
+
+def _give_back(request: Any) -> None:
+    """Put a message back to the head of its queue now; Celery's own ``reject`` would put it to the end, and later."""
+    if not request.acknowledged:
+        qos = request.message.channel.qos
+        qos.restore_by_tag(request.message.delivery_tag)
+        qos.ack(request.message.delivery_tag)
+        request.acknowledged = True
+
+
+def _failed(error: BaseException) -> Future[Any]:
     future: Future[Any] = Future()
     future.set_exception(error)
     return future
@@ -379,13 +475,11 @@ def _failed(error: Exception) -> Future[Any]:
 
 def _lost(error: BaseException) -> ExceptionInfo:
     """Give what Celery expects of a pool whose process ended in the middle of a task."""
+    return _as_another(WorkerLostError(repr(error)), error)
+
+
+def _as_another(error: Exception, cause: BaseException) -> ExceptionInfo:
     try:
-        raise WorkerLostError(repr(error)) from error  # noqa: TRY301 - ExceptionInfo reads what is being handled
-    except WorkerLostError:
-        return ExceptionInfo()
-
-
-def _raise_in_thread(thread_id: int | None, error: type[BaseException]) -> None:
-    """Raise ``error`` in another thread, as soon as it runs Python code; one that is inside C sees it on return."""
-    if thread_id is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
+        raise error from cause
+    except type(error):
+        return ExceptionInfo()  # reads what is being handled

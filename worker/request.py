@@ -1,25 +1,47 @@
-"""Celery's request of an image job, without the image's bytes in logs, events and replies.
+"""Celery's request of an image job, without the image's bytes in logs, events and replies; and a job's stage.
 
 Stage: between the message and the pool. Neighbours: :mod:`worker.tasks` names it as ``Task.Request``.
 Mirrors ``celery.worker.request.Request`` of celery 5.7.
 """
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from celery.worker.request import Request
 
 from producer.wire import SENT_AT_HEADER, describe_images
 
-#: Where the pool puts the :class:`Stage` of a job in Celery's request, and the body finds it.
-STAGE_KEY = "fleet_stage"
-
 
 class Stage(NamedTuple):
-    """A task's asynchronous stage: what ran it, and what it gave."""
+    """A task's asynchronous stage: the job's id, what ran it, and what it gave."""
 
+    job_id: str
     engine: Any
     future: Future[Any]
+
+
+#: The stage of the job whose body this thread runs. Not in Celery's request: whatever is added there goes out again as
+#: a header of every message that the task sends with ``retry()``.
+_stage: ContextVar[Stage | None] = ContextVar("fleet_stage", default=None)
+
+
+def current_stage(job_id: str | None) -> Stage | None:
+    """Return the stage of the job ``job_id``, inside its body; None when the pool has run none for it."""
+    stage = _stage.get()
+    return stage if stage is not None and stage.job_id == job_id else None
+
+
+@contextlib.contextmanager
+def staged(stage: Stage | None) -> Iterator[None]:
+    """Let the body that runs in this block find ``stage``."""
+    token = _stage.set(stage)
+    try:
+        yield
+    finally:
+        _stage.reset(token)
 
 
 class ImageRequest(Request):  # type: ignore[misc]
@@ -27,7 +49,9 @@ class ImageRequest(Request):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._shown_kwargs = _describe_options(self._kwargs)
         self._argsrepr = self._request_dict["argsrepr"] = self._shown_args()
+        self._kwargsrepr = self._request_dict["kwargsrepr"] = repr(self._shown_kwargs)
 
     def _shown_args(self) -> str:
         """Keep what our own client says (it names the file); describe anything else."""
@@ -39,5 +63,16 @@ class ImageRequest(Request):  # type: ignore[misc]
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request for ``inspect active`` and ``inspect reserved``."""
         shown: dict[str, Any] = super().info(safe=safe)
-        shown["args"] = self._argsrepr
-        return shown
+        return shown | {"args": self._argsrepr, "kwargs": self._kwargsrepr if safe else self._shown_kwargs}
+
+
+def _describe_options(kwargs: object) -> dict[str, Any]:
+    """Show numbers and short texts as they are; an image that was given by name is not shown."""
+    if not isinstance(kwargs, Mapping):
+        return {}
+    return {str(name)[:40]: _describe_option(value) for name, value in list(kwargs.items())[:20]}
+
+
+def _describe_option(value: object) -> Any:
+    plain = value is None or isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 64)
+    return value if plain else f"<{type(value).__name__}>"

@@ -142,6 +142,7 @@ def describe(settings: Settings) -> dict[str, str]:
     """Give each variable's name and value as text, secrets hidden, for ``fleet-worker doctor`` and the log."""
     shown = {PREFIX + one.name.upper(): str(getattr(settings, one.name)) for one in fields(settings)}
     shown[PREFIX + "MODELS"] = ",".join(settings.models)
+    shown[PREFIX + "CACHE_DIR"] = str(settings.cache_dir or "")
     shown[PREFIX + "URL"] = hide_password(settings.url)
     return shown
 

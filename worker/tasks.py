@@ -15,7 +15,7 @@ from celery import Task, shared_task, states
 from producer import wire
 from producer.errors import FleetError, InferenceFailed, InternalError, InvalidRequest
 from worker.detector import Detector, Outcome, Request
-from worker.request import STAGE_KEY, Stage
+from worker.request import current_stage
 
 #: Tries of a job whose inference failed, the first included.
 TRIES = 3
@@ -25,7 +25,7 @@ class DetectTask(Task):  # type: ignore[misc]
     """A task whose images go through the detector before its body runs.
 
     Any task of this pool may have such a stage: ``begin(engine, request) -> Future``, called on the event loop and so
-    never blocking; the body finds the settled future in ``self.request.fleet_stage``.
+    never blocking; the body finds the settled future with :func:`worker.request.current_stage`.
     """
 
     abstract = True
@@ -62,7 +62,7 @@ class DetectTask(Task):  # type: ignore[misc]
             FleetError: the job's own error.
             celery.exceptions.Retry: it will be tried again.
         """
-        stage: Stage | None = getattr(self.request, STAGE_KEY, None)
+        stage = current_stage(self.request.id)
         if stage is None:
             raise InternalError("The worker does not run the pool worker.pool:DetectionPool.")
         outcomes: list[Outcome] = stage.future.result(timeout=0)
@@ -95,11 +95,16 @@ class DetectTask(Task):  # type: ignore[misc]
         return time.monotonic() - outcome.done_at + sum(outcome.timings_ms.values()) / 1000
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, *_: Any) -> None:
-        """Once the outcome is stored for good, remove the images' bytes from Redis."""
-        stage: Stage | None = getattr(self.request, STAGE_KEY, None)
-        if status == states.RETRY or stage is None or not isinstance(args, list | tuple) or not args:
+        """Once the outcome is stored, remove the images' bytes from Redis, and the job from the ledger.
+
+        A job that is tried again keeps its images, but goes on as a message of Celery's own, unknown to the ledger.
+        """
+        stage = current_stage(self.request.id)
+        if stage is None or not isinstance(args, list | tuple) or not args:
             return
-        stage.engine.drop(args[0] if isinstance(args[0], list | tuple) else args[:1])
+        images = args[0] if isinstance(args[0], list | tuple) else args[:1]
+        queue = (self.request.delivery_info or {}).get("routing_key")
+        stage.engine.finish(task_id, queue, [] if status == states.RETRY else images)
 
 
 def _one_argument(args: Any) -> Any:

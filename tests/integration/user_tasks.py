@@ -14,11 +14,15 @@ from typing import Any
 from celery import Task, current_app, shared_task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from producer.errors import InferenceFailed, InvalidImage
+from worker.request import current_stage
 from worker.tasks import DetectTask
 
-redis = Redis.from_url(os.environ["FLEET_URL"], socket_timeout=None)
+#: Tries again for ten seconds, so that a user's task outlives a cut connection.
+redis = Redis.from_url(os.environ["FLEET_URL"], socket_timeout=None, retry=Retry(ConstantBackoff(0.1), 100))
 
 if policy := os.environ.get("USER_CELERY_KEYS"):
     current_app.conf.update(json.loads(policy))
@@ -213,6 +217,13 @@ def fails_first(self: DetectTask, _image: Any, _failures: int) -> dict[str, Any]
     return self.result_of(self.outcomes()[0]).to_json() | {"retries": self.request.retries}
 
 
+def stage_of(task: Task) -> Future[Any]:
+    """Return what the stage of the job at hand ended with."""
+    stage = current_stage(task.request.id)
+    assert stage is not None
+    return stage.future
+
+
 class Hanging(Future[Any]):
     """A stage that never ends by itself and notes when it is cancelled."""
 
@@ -245,7 +256,7 @@ class HangingTask(Task):
 def hang(self: Task, _deaf: bool) -> str:
     """Raise what the stage ended with."""
     record("body", self.request.id)
-    return str(self.request.fleet_stage.future.result(timeout=0))
+    return str(stage_of(self).result(timeout=0))
 
 
 class OddTask(Task):
@@ -268,7 +279,7 @@ class OddTask(Task):
 @shared_task(bind=True, base=OddTask, name="user.odd")
 def odd(self: Task, _how: str) -> str:
     """Return what the stage gave."""
-    return str(self.request.fleet_stage.future.result(timeout=0))
+    return str(stage_of(self).result(timeout=0))
 
 
 class ReadyTask(Task):
@@ -302,6 +313,8 @@ if os.environ.get("USER_RECORDS_SIGNALS"):
     def _note(name: str, **known: Any) -> None:
         request = known.get("request")
         job = known.get("task_id") or getattr(request, "id", None)
+        if name == "task_success":
+            job = known["sender"].request.id
         if job:
             record("signals", job, name)
 

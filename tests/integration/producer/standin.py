@@ -12,8 +12,7 @@ from celery import states as celery_states
 from kombu.transport.virtual import Message
 from redis import Redis
 
-from producer.envelope import queue_keys
-from producer.wire import Detection, Result
+from producer.wire import Detection, Result, queue_keys
 
 #: The smallest thing that looks like a picture; stand-in workers never decode.
 PICTURE = b"\xff\xd8\xff not a real picture"

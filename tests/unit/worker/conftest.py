@@ -1,0 +1,42 @@
+"""What the worker's unit tests share: real networks, compiled once, and the pictures that they look at."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import photos
+from worker import decode, models, network
+from worker.network import Network
+from worker.settings import Settings
+
+#: Limits that all good pictures keep.
+LIMITS = decode.Limits(max_bytes=32 * 1024 * 1024, max_pixels=64_000_000)
+
+#: Gives a model by its name and precision, compiled once a run.
+Load = Callable[..., Network]
+
+
+@pytest.fixture(scope="session")
+def load(store: Path) -> Load:
+    """Compile a known model for two threads; the same one for the same arguments."""
+
+    @functools.cache
+    def once(name: str, precision: str = "f32") -> Network:
+        spec, path = models.read(name, store)
+        return network.load(spec, path, Settings(precision=precision), 2)
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def pictures(samples: Path) -> dict[str, photos.Photo]:
+    """Every good picture: encoded bytes and upright (width, height)."""
+    return photos.build(samples)
+
+
+@pytest.fixture(scope="session")
+def decoded(pictures: dict[str, photos.Photo]) -> Callable[[str], decode.Pixels]:
+    """Give a good picture's pixels."""
+    return functools.cache(lambda name: decode.decode(pictures[name][0], LIMITS))

@@ -1,0 +1,146 @@
+"""Finds jobs that fell out of Redis's hands, and sends them again.
+
+Stage: beside the consumer; :mod:`worker.bootsteps` runs it in a thread of its own. kombu fetches with BRPOP and writes a
+message to ``unacked`` only after: a worker that dies in between takes the message with it. Our clients therefore enter
+each job in a ledger (:mod:`producer.requests`), the worker strikes it out when the outcome is stored, and a sweep looks
+for entries that are neither waiting, nor held by a worker, nor ended.
+
+A queue is first-in first-out, so a job that is older than the oldest waiting message is not in it: the sweep never
+looks through a backlog. What seems lost is looked at again a few seconds later, and then compared with the whole queue,
+inside one script, before it is sent: a job that merely waits is never sent twice.
+"""
+
+import json
+import logging
+from typing import Any
+
+from redis import Redis
+
+from producer.ids import deadline_of
+from producer.wire import JOBS_KEY, LEDGER_PREFIX, ledger_key, queue_keys
+
+logger = logging.getLogger(__name__)
+
+#: kombu's sorted set of messages that a worker has fetched and not acknowledged: delivery tag -> when.
+UNACKED_INDEX_KEY = "unacked_index"
+
+#: Sorted set: id -> when a sweep first missed it.
+SUSPECTS_KEY = "fleet:suspects"
+
+#: Held by the worker that sweeps.
+LOCK_KEY = "fleet:sweep"
+
+#: Seconds between two sweeps, and for which a job must be missing; fetching takes milliseconds.
+SWEEP_EVERY_S = 2.0
+MISSING_FOR_S = 3.0
+
+#: Ledger entries looked at in one go.
+CHUNK = 500
+
+#: Messages looked at to find the oldest that is in the ledger.
+HEAD = 20
+
+#: Sends a job again unless it is waiting, held or ended after all. Keys: list, ledger, jobs, suspects, unacked index,
+#: result. Arguments: id. Its message goes to the end that is served next.
+RESEND = """
+if redis.call('ZSCORE', KEYS[5], ARGV[1]) or redis.call('EXISTS', KEYS[6]) == 1 then return 0 end
+local message = redis.call('HGET', KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+if not message then redis.call('ZREM', KEYS[2], ARGV[1]) return 0 end
+if redis.call('LPOS', KEYS[1], message) then return 0 end
+redis.call('RPUSH', KEYS[1], message)
+return 1
+"""
+
+
+def strike_out(pipe: Any, queue: str, job_id: str) -> None:
+    """Add to ``pipe`` what removes an ended job from the ledger; any other id is fine."""
+    pipe.hdel(JOBS_KEY, job_id)
+    for name in queue_keys(queue):
+        pipe.zrem(ledger_key(name), job_id)
+
+
+class Sweep:
+    """Looks after the ledgers of some queues."""
+
+    def __init__(self, redis: Redis, queues: list[str]) -> None:
+        self._redis = redis
+        self._lists = [name for queue in queues for name in queue_keys(queue)]
+        self._resend = redis.register_script(RESEND)
+
+    def run(self) -> list[str]:
+        """Sweep once, unless another worker does, and return the ids of the jobs that were sent again."""
+        if not self._redis.set(LOCK_KEY, b"1", nx=True, px=int(SWEEP_EVERY_S * 900)):
+            return []
+        seconds, microseconds = self._redis.time()
+        now = seconds + microseconds / 1e6
+        return [job_id for name in self._lists for job_id in self._sweep_list(name, now)]
+
+    def _sweep_list(self, name: str, now: float) -> list[str]:
+        sent: list[str] = []
+        oldest = self._oldest_waiting(name)
+        before, start = (f"({oldest}" if oldest is not None else now), 0
+        while True:
+            found: Any = self._redis.zrange(ledger_key(name), "-inf", before, byscore=True, offset=start, num=CHUNK)
+            ids = [raw.decode() for raw in found]
+            left, again = self._look_at(name, ids, now)
+            sent += again
+            start += left
+            if len(ids) < CHUNK:
+                return sent
+
+    def _oldest_waiting(self, name: str) -> float | None:
+        """Return when the oldest waiting job of the ledger was sent, by Redis's clock; None when none waits."""
+        ids = [_id_of(message) for message in self._redis.lrange(name, -HEAD, -1)]
+        known = [one for one in ids if one is not None]
+        scores = self._redis.zmscore(ledger_key(name), known) if known else []
+        return min((score for score in scores if score is not None), default=None)
+
+    def _look_at(self, name: str, ids: list[str], now: float) -> tuple[int, list[str]]:
+        """Look at one chunk; return how many entries of it stay in the ledger, and which jobs were sent again."""
+        if not ids:
+            return 0, []
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zmscore(UNACKED_INDEX_KEY, ids)
+            for job_id in ids:
+                pipe.exists(_result_key(job_id))
+            held, *ended = pipe.execute()
+        over = [job_id for job_id, known in zip(ids, ended, strict=True) if known or _is_over(job_id, now)]
+        missing = [one for one, score in zip(ids, held, strict=True) if score is None and one not in set(over)]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in over:
+                pipe.hdel(JOBS_KEY, job_id)
+                pipe.zrem(ledger_key(name), job_id)
+            pipe.zrem(SUSPECTS_KEY, "", *(one for one in ids if one not in set(missing)))
+            for job_id in missing:
+                pipe.zadd(SUSPECTS_KEY, {job_id: now}, nx=True)
+            pipe.zmscore(SUSPECTS_KEY, ["", *missing])
+            since = pipe.execute()[-1][1:]
+        due = [one for one, when in zip(missing, since, strict=True) if when and now - when >= MISSING_FOR_S]
+        again = [job_id for job_id in due if self._send_again(name, job_id)]
+        return len(ids) - len(over), again
+
+    def _send_again(self, name: str, job_id: str) -> bool:
+        keys = [name, LEDGER_PREFIX + name, JOBS_KEY, SUSPECTS_KEY, UNACKED_INDEX_KEY, _result_key(job_id)]
+        sent = bool(self._resend(keys=keys, args=[job_id]))
+        if sent:
+            logger.warning("ledger.sent_again job=%s list=%s", job_id, name)
+        return sent
+
+
+def _result_key(job_id: str) -> str:
+    return f"celery-task-meta-{job_id}"
+
+
+def _is_over(job_id: str, now: float) -> bool:
+    """Tell whether the job's deadline has passed: its client has been told so, and nobody waits."""
+    deadline = deadline_of(job_id)
+    return deadline is not None and now > deadline + MISSING_FOR_S
+
+
+def _id_of(message: bytes | str) -> str | None:
+    try:
+        name = json.loads(message)["headers"]["id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return name if isinstance(name, str) else None
