@@ -1,8 +1,8 @@
 """What runs beside Celery's consumer: leases of messages are renewed, and the ledger is swept.
 
-Stage: with the worker. :class:`LeaseRenewal` makes a short visibility timeout mean a dead worker: kombu's Redis transport
-gives a message that was fetched and not acknowledged to another worker once its entry in the ``unacked_index`` sorted set
-is older than that, and it writes the entry only once. :class:`SweepStep` runs :mod:`worker.ledger`.
+Stage: with the worker. :class:`LeaseRenewal` makes a short visibility timeout mean a dead worker: kombu's Redis
+transport gives a message that was fetched and not acknowledged to another worker once its entry in the sorted set
+``unacked_index`` is older than that, and it writes the entry only once. :class:`SweepStep` runs :mod:`worker.ledger`.
 
 Mirrors kombu 5.7: ``kombu.transport.redis.QoS.append`` and ``restore_visible``, ``kombu.transport.virtual.base.QoS``.
 """

@@ -1,9 +1,9 @@
 """Finds jobs that fell out of Redis's hands, and sends them again.
 
-Stage: beside the consumer; :mod:`worker.bootsteps` runs it in a thread of its own. kombu fetches with BRPOP and writes a
-message to ``unacked`` only after: a worker that dies in between takes the message with it. Our clients therefore enter
-each job in a ledger (:mod:`producer.requests`), the worker strikes it out when the outcome is stored, and a sweep looks
-for entries that are neither waiting, nor held by a worker, nor ended.
+Stage: beside the consumer; :mod:`worker.bootsteps` runs it in a thread of its own. kombu fetches with BRPOP and writes
+a message to ``unacked`` only after: a worker that dies in between takes the message with it. Our clients therefore
+enter each job in a ledger (:mod:`producer.requests`), the worker strikes it out when the outcome is stored, and a sweep
+looks for entries that are neither waiting, nor held by a worker, nor ended.
 
 A queue is first-in first-out, so a job that is older than the oldest waiting message is not in it: the sweep never
 looks through a backlog. What seems lost is looked at again a few seconds later, and then compared with the whole queue,
