@@ -18,7 +18,7 @@ from tests.hazards.child import in_child, run
 from tests.hazards.networks import compiled, number_of, tensor
 
 #: Longest time that something which hangs for ever is watched; what does not hang takes a thousandth of it.
-HANGS_S = 1.5
+HANGS_S = 1.0
 
 
 def test_e1_a_callback_that_raises_ends_the_process():

@@ -15,6 +15,7 @@ LADDER = [
     "wire",
     "blobs",
     "envelope",
+    "dead",
     "images",
     "ids",
     "clock",

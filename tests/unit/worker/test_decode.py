@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,23 @@ EXIF = [*(f"exif_{orientation}" for orientation in range(1, 9)), "exif_6_webp"]
 @pytest.fixture(scope="session")
 def hostile() -> dict[str, photos.Hostile]:
     """Every file that must be refused."""
-    return photos.hostile()
+    return photos.hostile() | _two_headed()
+
+
+def _two_headed() -> dict[str, photos.Hostile]:
+    """Make files with two headers, one modest and one huge: whichever a parser believes, nothing large may happen."""
+    jpeg = photos.whole()["jpeg"]
+    at = jpeg.index(b"\xff\xc0")
+    end = at + 2 + struct.unpack(">H", jpeg[at + 2 : at + 4])[0]
+    small, huge = (jpeg[at : at + 5] + struct.pack(">HH", side, side) + jpeg[at + 9 : end] for side in (16, 60_000))
+    heads = [photos._chunk(b"IHDR", photos._ihdr(side, side)) for side in (16, 7_000)]
+    png = photos.whole()["png"]
+    return {
+        "jpeg_small_then_huge": (jpeg[:at] + small + huge + jpeg[end:], photos.TOO_LARGE),
+        "jpeg_huge_then_small": (jpeg[:at] + huge + small + jpeg[end:], photos.INVALID),
+        "png_small_then_huge": (png[:8] + heads[0] + heads[1] + png[33:], photos.INVALID),
+        "png_huge_then_small": (png[:8] + heads[1] + heads[0] + png[33:], photos.INVALID),
+    }
 
 
 def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
@@ -105,7 +122,7 @@ def test_threads_that_decode_at_once_do_not_disturb_each_other(pictures):
 
 
 def test_every_hostile_file_is_refused_with_its_code_and_a_sentence(hostile):
-    """Not pictures, other formats, cut short, damaged, bombs: 77 of them."""
+    """Not pictures, other formats, cut short, damaged, bombs, two-headed."""
     codes = {}
     for name, (data, _) in hostile.items():
         with pytest.raises(FleetError) as caught:

@@ -492,12 +492,13 @@ def test_stats_say_what_is_loaded_and_how_busy_it_is(start: Open):
     assert (stats["tiny"]["requests"], stats["tiny"]["in_flight"]) == (2, 1)
 
 
-def test_dropping_a_job_s_images_removes_their_bytes_and_nothing_else(start: Open, connection):
+def test_finishing_a_job_removes_its_images_bytes_and_nothing_else(start: Open, connection):
     """Whatever stands in the message: no key of others can be removed through it."""
     mine, foreign = blobs.new_key(), f"other:{uuid.uuid4().hex}"
     connection.mset({mine: b"x", foreign: b"x"})
 
-    start(tiny(networks.echo)).drop([{"ref": mine}, {"ref": foreign}, {"data": b"x"}, "text", None, {"ref": 5}])
+    images = [{"ref": mine}, {"ref": foreign}, {"data": b"x"}, "text", None, {"ref": 5}]
+    start(tiny(networks.echo)).finish("job", None, images)
 
     assert (connection.exists(mine), connection.exists(foreign)) == (0, 1)
 
