@@ -1,7 +1,7 @@
 """Who may run beside whom: a job that may have ended a worker runs alone.
 
 Stage: inside :mod:`worker.detector`, between a job's arrival and its decoding. When a process dies, all jobs it held
-are suspect and only one is guilty. Each then runs alone once: what ends a worker while nothing else runs is the culprit.
+are suspect and only one is guilty. Each then runs alone once: what ends a worker while it runs alone is the culprit.
 """
 
 import threading
