@@ -2,6 +2,8 @@
 
 # The pool that keeps OpenVINO's queue full; prefork would run one inference per process and wait for it.
 worker_pool = "worker.pool:DetectionPool"
+# Comes back from every loss of the broker; Celery's own ends the worker when the old connection cannot be closed.
+worker_consumer = "worker.consumer:FleetConsumer"
 # Says why there is no --autoscale, in one sentence.
 worker_autoscaler = "worker.pool:NoAutoscaler"
 # Two rounds of jobs per worker: the next is at hand when one ends, and little comes back when a worker dies.
@@ -24,6 +26,10 @@ accept_content = ["json", "msgpack"]
 result_accept_content = ["json"]
 task_serializer = "json"
 result_serializer = "json"
+
+# A result that cannot be stored because Redis is away is stored when it is back; by default the job would fail.
+result_backend_always_retry = True
+result_backend_max_sleep_between_retries_ms = 2000
 
 # Results are read soon; Redis is not an archive.
 result_expires = 3600

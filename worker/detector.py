@@ -18,17 +18,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from redis import BlockingConnectionPool, Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
 
-from producer import blobs, wire
+from producer import blobs, dead, wire
 from producer.errors import (
     Cancelled,
     DeadlineExceeded,
     FleetError,
     InferenceFailed,
     InternalError,
+    InvalidImage,
     UnknownModel,
 )
-from worker import decode, ledger, models, network
+from worker import deaths, decode, ledger, models, network
+from worker.admission import Admission
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.network import Network
@@ -50,6 +55,8 @@ class Request:
         model: model that the job's queue belongs to, or None.
         job_id: for the log.
         deadline: seconds since the epoch, or None.
+        many: whether it is a batch.
+        queue: where the message came from, or None.
     """
 
     images: Sequence[object]
@@ -57,6 +64,20 @@ class Request:
     model: str | None = None
     job_id: str = ""
     deadline: float | None = None
+    many: bool = False
+    queue: str | None = None
+
+    def as_dead(self, error: FleetError) -> dead.DeadJob:
+        """Describe the job for the dead list."""
+        return dead.DeadJob(
+            id=self.job_id,
+            task=wire.TASK_DETECT_MANY if self.many else wire.TASK_DETECT,
+            queue=self.queue or "",
+            args=[list(self.images)] if self.many else list(self.images),
+            kwargs=self.options.to_json(),
+            code=error.code,
+            reason=str(error),
+        )
 
 
 @dataclass(slots=True)
@@ -141,6 +162,7 @@ class Detecting(Future[list[Outcome]]):
         self._lock = threading.Lock()
         self._flights: dict[int, Inference] = {}
         self.cancelled_by: FleetError | None = None
+        self.is_buried = False
         self.set_running_or_notify_cancel()
 
     def cancel(self) -> bool:
@@ -204,10 +226,10 @@ class Detector:
             for name, one in self.networks.items()
         }
         self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
-        pool = BlockingConnectionPool.from_url(
-            settings.url, max_connections=plan.decoders + 1, health_check_interval=30
-        )
-        self._redis: Redis = Redis(connection_pool=pool)
+        self._keep_invalid = settings.keep_invalid
+        self._redis = _connect(settings.url, connections=plan.decoders + 3)
+        self._admission = Admission()
+        self._counted: set[str] = set()
         self._threads = ThreadPoolExecutor(plan.decoders, thread_name_prefix="decode")
         self._closed = False
 
@@ -220,8 +242,7 @@ class Detector:
         chosen = self._choose(request.options.model or request.model)
         outcomes = [Outcome(chosen, request.options) for _ in request.images]
         detecting = Detecting(request, outcomes)
-        for index in range(len(outcomes)):
-            self._threads.submit(self._prepare, detecting, index)
+        self._threads.submit(self._admit, detecting)
         return detecting
 
     def check(self) -> Future[bool]:
@@ -229,14 +250,26 @@ class Detector:
         return _SelfTest(self.queues, self.networks)
 
     def finish(self, job_id: str, queue: str | None, images: Sequence[object]) -> None:
-        """Forget a job whose outcome is stored: remove its images' bytes and its entry in the ledger."""
+        """Forget a job whose outcome is stored: remove its images' bytes, its count and its entry in the ledger."""
         refs = [image["ref"] for image in images if isinstance(image, dict) and isinstance(image.get("ref"), str)]
         with self._redis.pipeline(transaction=False) as pipe:
             for ref in refs:
                 if ref.startswith(wire.BLOB_PREFIX):
                     pipe.unlink(ref)
+            self._uncount(pipe, job_id)
             if queue is not None:
                 ledger.strike_out(pipe, queue, job_id)
+            pipe.execute()
+
+    def is_counted(self, job_id: str) -> bool:
+        """Tell whether the death of this process would be held against the job."""
+        return job_id in self._counted
+
+    def excuse(self, *job_ids: str) -> None:
+        """Note that jobs which were begun have ended, or go back to the queue, without ending this process."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                self._uncount(pipe, job_id)
             pipe.execute()
 
     def announce(self) -> None:
@@ -262,6 +295,10 @@ class Detector:
         for one in self.queues.values():
             one.close()  # first of all wakes decode threads that wait for a free request
         self._threads.shutdown(wait=True)
+        try:
+            self.excuse(*list(self._counted))
+        except RedisError as error:
+            logger.warning("jobs.not_excused jobs=%d error=%s", len(self._counted), error)
         self._redis.close()
 
     # ------------------------------------------------------------------------------------------ decode threads
@@ -274,10 +311,46 @@ class Detector:
             raise UnknownModel(f"This worker does not serve the model {str(model)[:64]!r}; it serves {served}.")
         return self.networks[model]
 
+    def _admit(self, detecting: Detecting) -> None:
+        """Begin a job beside others, or alone if it may have ended a worker; bury one that has done so twice."""
+        job_id = detecting.request.job_id
+        lost = 0
+        try:
+            if job_id and not self._closed:
+                lost = deaths.begin(self._redis, job_id)
+                self._counted.add(job_id)
+            if lost >= deaths.DEATHS:
+                self._bury(detecting, deaths.poisoned(job_id))
+        except Exception:
+            logger.exception("job.count_failed job=%s", job_id)  # then it is a job like any other
+            lost = 0
+        if detecting.is_buried:
+            for index in range(len(detecting.outcomes)):
+                detecting.settle(index, deaths.poisoned(job_id))
+        else:
+            self._admission.enter(lambda: self._begin(detecting), alone=lost > 0)
+
+    def _begin(self, detecting: Detecting) -> None:
+        detecting.add_done_callback(lambda _: self._admission.leave())
+        for index in range(len(detecting.outcomes)):
+            try:
+                self._threads.submit(self._prepare, detecting, index)
+            except RuntimeError:  # the worker stops; what it held comes back to the queue
+                detecting.settle(index, detecting.cancelled_by or Cancelled())
+
+    def _bury(self, detecting: Detecting, error: FleetError) -> None:
+        detecting.is_buried = True
+        deaths.bury(self._redis, detecting.request.as_dead(error))
+
+    def _uncount(self, pipe: Any, job_id: str) -> None:
+        self._counted.discard(job_id)
+        deaths.end(pipe, job_id)
+
     def _prepare(self, detecting: Detecting, index: int) -> None:
         try:
             flight = self._send_in(detecting, index)
         except FleetError as error:
+            self._keep_if_wanted(detecting, error)
             detecting.settle(index, error)
         except InferenceError as error:
             logger.warning("inference.not_started job=%s error=%s", detecting.request.job_id, error)
@@ -290,6 +363,14 @@ class Detector:
             detecting.settle(index, InternalError(f"Something unforeseen went wrong; incident {incident}."))
         else:
             detecting.follow(index, flight)
+
+    def _keep_if_wanted(self, detecting: Detecting, error: FleetError) -> None:
+        """Put an image that cannot be read on the dead list, where the operator wants to look at such images."""
+        if self._keep_invalid and isinstance(error, InvalidImage) and not detecting.is_buried:
+            try:
+                self._bury(detecting, error)
+            except RedisError as problem:
+                logger.warning("job.not_kept job=%s error=%s", detecting.request.job_id, problem)
 
     def _send_in(self, detecting: Detecting, index: int) -> Inference:
         outcome, request = detecting.outcomes[index], detecting.request
@@ -359,6 +440,20 @@ def _check_still_wanted(detecting: Detecting) -> None:
         raise detecting.cancelled_by
     if detecting.request.deadline is not None and time.time() > detecting.request.deadline:
         raise DeadlineExceeded
+
+
+def _connect(url: str, *, connections: int) -> Redis:
+    """Connect for the decode threads and finishers; a server that is away for a while is waited for."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        health_check_interval=10,
+        socket_keepalive=True,
+        socket_timeout=15,
+        socket_connect_timeout=5,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 8),
+    )
+    return Redis(connection_pool=pool)
 
 
 def _describe(one: Network, seen_at: float) -> str:

@@ -8,10 +8,12 @@ ever, a failed inference never calls back, and ``start_async`` from two threads 
 (tests/hazards shows that this queue does none of it).
 """
 
+import atexit
 import logging
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -23,6 +25,9 @@ import openvino as ov
 logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
+
+#: Longest wait in ``close`` for callbacks that OpenVINO has begun to make.
+CALLBACKS_WITHIN_S = 1.0
 
 
 class TensorError(ValueError):
@@ -112,9 +117,11 @@ class InferQueue:
         for slot in self._slots:
             self._free.put(slot)
         self._closed = False
+        self._callbacks_due = 0
         self._busy = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name="infer-supervisor", daemon=True)
         self._supervisor.start()
+        _open_queues.add(self)
 
     @property
     def in_flight(self) -> int:
@@ -148,6 +155,7 @@ class InferQueue:
             if self._closed:  # close() has not seen this flight, so it must not start
                 raise QueueClosedError("the infer queue is closed")
             slot.flight = flight
+            self._callbacks_due += 1
         try:
             # The callback is set anew for each run: OpenVINO takes it out while it runs and puts it back after, so a
             # request that is started again from within that moment would otherwise finish without a callback.
@@ -155,6 +163,7 @@ class InferQueue:
             slot.request.set_input_tensor(ov.Tensor(tensor, shared_memory=True))
             slot.request.start_async()
         except Exception as error:
+            self._count_callback()
             self._release(slot, flight)
             raise InferenceError(f"OpenVINO did not start the inference: {error}") from error
         flight.begun = True
@@ -163,7 +172,11 @@ class InferQueue:
         return flight
 
     def close(self, *, timeout_s: float = 5.0) -> None:
-        """Refuse new work, give up what is in flight and wait until every request stands still. Idempotent."""
+        """Refuse new work, give up what is in flight and wait until every request stands still. Idempotent.
+
+        A process must not end before: an interpreter that goes down under a callback of OpenVINO's aborts. So every
+        queue that is still open is closed at exit.
+        """
         with self._lock:
             self._closed = True
             flights = [slot.flight for slot in self._slots if slot.flight is not None]
@@ -173,6 +186,9 @@ class InferQueue:
         self._busy.set()
         if threading.current_thread() is not self._supervisor:
             self._supervisor.join(timeout_s)
+            until = time.monotonic() + CALLBACKS_WITHIN_S
+            while self._callbacks_due > 0 and time.monotonic() < until:
+                time.sleep(0.001)  # a request stands still a moment before its callback is made
 
     # ------------------------------------------------------------------------------------------ completion thread
 
@@ -182,6 +198,12 @@ class InferQueue:
             self._settle(*run)
         except BaseException:
             logger.exception("inference.callback_failed")
+        finally:
+            self._count_callback()
+
+    def _count_callback(self) -> None:
+        with self._lock:
+            self._callbacks_due -= 1
 
     def _settle(self, slot: _Slot, flight: Inference) -> None:
         error: Exception | None = None
@@ -283,6 +305,7 @@ class InferQueue:
             if not slot.request.wait_for(0):
                 return
         except Exception as problem:  # noqa: BLE001 - OpenVINO raises the inference's own error here
+            self._count_callback()  # which it does not make
             if self._release(slot, flight):
                 flight.tensor = None
                 flight.set_exception(InferenceError(f"OpenVINO could not run the network: {problem}"))
@@ -316,3 +339,12 @@ def _at_rest(request: Any) -> bool:
         return bool(request.wait_for(0))
     except Exception:  # noqa: BLE001 - a failed request is at rest
         return True
+
+
+_open_queues: "weakref.WeakSet[InferQueue]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for one in list(_open_queues):
+        one.close()

@@ -52,7 +52,10 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
         model.reshape(_input_shape(spec))
         rows = HEADS[spec.head](model, iou=spec.iou, **spec.options)
         graph = ov.Model([rows], model.get_parameters(), spec.name)
-        return _renamed(_preprocess(graph, spec))
+        graph = _preprocess(graph, spec)
+        # OpenVINO names a nameless output by a counter of the process, and its cache goes by that name.
+        graph.output(0).set_names({"rows"})
+        return graph
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
         raise ModelError(f"Model {spec.name!r} cannot be built from {path.name}: {_first_line(error)}") from error
 
@@ -120,14 +123,6 @@ def _preprocess(graph: Any, spec: ModelSpec) -> Any:
     if any(value != 1.0 for value in spec.scale):
         todo.scale(list(spec.scale))
     return steps.build()
-
-
-def _renamed(graph: Any) -> Any:
-    """Number the nodes: OpenVINO names new ones by a counter of the process, and its cache goes by their names."""
-    for number, node in enumerate(graph.get_ordered_ops()):
-        node.set_friendly_name(f"{node.get_type_name()}_{number}")
-    graph.output(0).set_names({"rows"})
-    return graph
 
 
 def _first_line(error: Exception) -> str:

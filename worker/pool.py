@@ -31,7 +31,14 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery import signals
 from celery.concurrency.base import BasePool
-from celery.exceptions import Reject, SoftTimeLimitExceeded, WorkerLostError, WorkerShutdown, WorkerTerminate
+from celery.exceptions import (
+    BackendError,
+    Reject,
+    SoftTimeLimitExceeded,
+    WorkerLostError,
+    WorkerShutdown,
+    WorkerTerminate,
+)
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 from kombu.exceptions import OperationalError
@@ -59,7 +66,7 @@ FINISHERS = 2
 SPARED_S = 1.0
 
 #: What leaves Celery's tracer when Redis could not be reached to store an outcome.
-UNREACHABLE = (OSError, OperationalError, RedisConnectionError, RedisTimeoutError)
+UNREACHABLE = (OSError, BackendError, OperationalError, RedisConnectionError, RedisTimeoutError)
 
 
 class Job:
@@ -88,6 +95,10 @@ class Job:
         self.future: Future[Any] | None = None
         self.stage: Stage | None = None
         self.body = Body()
+
+    def forget_message(self) -> None:
+        """Let no acknowledgement be sent, as if it had been."""
+        self.callback.__self__.acknowledged = True
 
     def terminate(self, signal: Any = None) -> None:
         """Do nothing: Celery calls this on what ``on_apply`` returned, after ``terminate_job`` did the work."""
@@ -152,13 +163,16 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         hub.call_repeatedly(ANNOUNCE_EVERY_S, self._announce)
 
     def flush(self) -> None:
-        """After broker loss: jobs in flight go on and store their results; only their acknowledgements are lost.
+        """After broker loss: jobs in flight go on and store their results, and keep their places.
 
-        Celery has just freed all places, so those of the jobs in flight are taken again.
+        Celery has just freed all places, so theirs are taken again. Their messages cannot be acknowledged any more,
+        and trying to would end the worker: they come back, and are recognised by their results.
         """
         self._freed = 0
-        if (semaphore := self.options.get("semaphore")) is not None:
-            for _ in self._jobs:
+        semaphore = self.options.get("semaphore")
+        for job in self._jobs.values():
+            job.forget_message()
+            if semaphore is not None:
                 semaphore.acquire(_nothing)
 
     def on_close(self) -> None:
@@ -309,6 +323,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             self._alarms.clear(job.pid)
             self._freed += 1
             self._bell.ring()
+            if job.future is not None and self._engine.is_counted(job.args[1]):
+                self._aside(functools.partial(self._engine.excuse, job.args[1]), "engine.excuse_failed")
 
     def _settle(self) -> None:
         """Tell Celery of the jobs that have ended, then give their places to those that wait."""

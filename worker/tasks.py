@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
 
-from celery import Task, shared_task, states
+from celery import Task, shared_task
 
 from producer import wire
 from producer.errors import FleetError, InferenceFailed, InternalError, InvalidRequest
@@ -45,13 +45,16 @@ class DetectTask(Task):  # type: ignore[misc]
             FleetError: the request is bad as a whole; the pool lets the body raise it.
         """
         raw = _one_argument(request["args"])
+        queue = (request.get("delivery_info") or {}).get("routing_key")
         return engine.start(
             Request(
                 images=wire.parse_images(raw) if self.batch else [raw],
                 options=wire.Options.parse(request["kwargs"]),
-                model=wire.model_of((request.get("delivery_info") or {}).get("routing_key")),
+                model=wire.model_of(queue),
                 job_id=request["id"],
                 deadline=_epoch(request.get("expires")),
+                many=self.batch,
+                queue=queue,
             )
         )
 
@@ -95,16 +98,20 @@ class DetectTask(Task):  # type: ignore[misc]
         return time.monotonic() - outcome.done_at + sum(outcome.timings_ms.values()) / 1000
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, *_: Any) -> None:
-        """Once the outcome is stored, remove the images' bytes from Redis, and the job from the ledger.
-
-        A job that is tried again keeps its images, but goes on as a message of Celery's own, unknown to the ledger.
-        """
+        """Once the outcome is stored, remove the images' bytes from Redis, and the job from the ledger."""
         stage = current_stage(self.request.id)
-        if stage is None or not isinstance(args, list | tuple) or not args:
-            return
-        images = args[0] if isinstance(args[0], list | tuple) else args[:1]
-        queue = (self.request.delivery_info or {}).get("routing_key")
-        stage.engine.finish(task_id, queue, [] if status == states.RETRY else images)
+        buried = stage is not None and getattr(stage.future, "is_buried", False)
+        self._finish(task_id, () if buried or not isinstance(args, list | tuple) else args)
+
+    def on_retry(self, exc: Any, task_id: str, *_: Any) -> None:
+        """Take the job from the ledger but keep its images: it goes on as a message of Celery's own."""
+        self._finish(task_id, ())
+
+    def _finish(self, task_id: str, args: list[Any] | tuple[Any, ...]) -> None:
+        stage = current_stage(self.request.id)
+        if stage is not None:
+            images = args[0] if args and isinstance(args[0], list | tuple) else args[:1]
+            stage.engine.finish(task_id, (self.request.delivery_info or {}).get("routing_key"), images)
 
 
 def _one_argument(args: Any) -> Any:

@@ -57,6 +57,7 @@ class Worker:
         self.name = f"{name}@test"
         self.log_path = folder / f"{name}.log"
         self.sign = folder / f"{name}.health"
+        self.sign.unlink(missing_ok=True)  # an earlier worker's of this name
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 command, env={**os.environ, **environ}, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -151,6 +152,11 @@ class Fleet:
         consumer._pubsub = None  # results that are still referred to would subscribe again to unsubscribe
         self.app.close()
         self.redis.close()
+
+    def wipe(self) -> None:
+        """Remove every key of this private server."""
+        for key in self.redis.scan_iter():
+            self.redis.delete(key)
 
     # ----------------------------------------------------------------------------------------------- sending
 

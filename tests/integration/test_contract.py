@@ -89,7 +89,7 @@ def test_a_bad_request_raises_a_typed_error_and_the_worker_goes_on(
 
 def test_a_program_without_our_package_can_raise_the_error(fleet: Fleet) -> None:
     """Given a caller that lets Celery raise, then the class has the error's name and args."""
-    with pytest.raises(Exception, match="not a whole JPEG|cannot be decoded|not a") as caught:
+    with pytest.raises(Exception, match=r"not a whole JPEG|cannot be decoded|not a") as caught:
         fleet.detect({"data": "bm90IGFuIGltYWdl"}).get(timeout=30)
     assert type(caught.value).__name__ == "InvalidImage"
     assert caught.value.args[1] == "invalid_image"

@@ -19,7 +19,7 @@ def fleet(bare_fleet: Fleet) -> Iterator[Fleet]:
     for worker in bare_fleet.workers:
         worker.kill()
     bare_fleet.workers.clear()
-    bare_fleet.redis.flushall()
+    bare_fleet.wipe()
 
 
 def test_an_idle_worker_ends_at_once(fleet: Fleet) -> None:
@@ -70,7 +70,7 @@ def test_what_is_given_back_keeps_its_order(fleet: Fleet) -> None:
 
 
 def test_jobs_that_end_while_draining_are_acknowledged_at_once(fleet: Fleet) -> None:
-    """Given two jobs at work, when the worker drains and is killed after the first ended, then that one is not redone."""
+    """Given two jobs at work, when the worker drains and is killed after the first ended, then it is not redone."""
     worker = fleet.start(extra=SMALL)
     quick, slow = fleet.gate().entered(), fleet.gate().entered()
     worker.signal(signal.SIGTERM)
@@ -161,7 +161,7 @@ def test_a_worker_that_stops_under_load_loses_nothing(fleet: Fleet) -> None:
     first = fleet.start()
     fleet.start()
     jobs = [fleet.detect() for _ in range(300)]
-    eventually(lambda: jobs[40].ready(), "the middle")
+    eventually(jobs[40].ready, "the middle")
     assert first.stop() == 0
     assert [faces(job.get(timeout=30)) for job in jobs] == [1] * 300
     eventually(lambda: not fleet.unacked() and not fleet.queued(QUEUE), "the acknowledgements")

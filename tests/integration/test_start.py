@@ -21,7 +21,13 @@ def ended(
     settings = {"FLEET_URL": url, "FLEET_MODELS": MODEL, "FLEET_MODEL_STORE": str(store), **environ}
     quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
     return subprocess.run(
-        command, env={**os.environ, **quiet, **settings}, cwd=ROOT, capture_output=True, text=True, timeout=60
+        command,
+        env={**os.environ, **quiet, **settings},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 

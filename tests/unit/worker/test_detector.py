@@ -59,8 +59,9 @@ def picture(number: int = 0, **how: int) -> dict[str, bytes]:
     return {"data": cv2.imencode(".png", networks.tensor(number, **how)[0])[1].tobytes()}
 
 
-def ask(*images: object, job_id: str = "job", **options: Any) -> Request:
+def ask(*images: object, job_id: str | None = None, **options: Any) -> Request:
     """Ask for ``images``; options of the request by their names."""
+    job_id = job_id or f"job-{uuid.uuid4().hex}"
     request = {name: options.pop(name) for name in ("model", "deadline") if name in options}
     return Request(images, Options(**options), job_id=job_id, **request)
 

@@ -1,0 +1,49 @@
+"""Counts how often a job was begun and not ended, and buries one that ends its worker again and again.
+
+Stage: inside :mod:`worker.detector`, before a job's first image is fetched. Neighbours: :mod:`worker.admission` lets a
+suspect run alone, :mod:`producer.dead` keeps what is buried.
+"""
+
+import logging
+from typing import Any
+
+from redis import Redis
+
+from producer import dead
+from producer.errors import FleetError, InternalError
+
+logger = logging.getLogger(__name__)
+
+#: Counter of one job: how often it was begun. Removed when it ends; forgotten after a day.
+BEGUN_PREFIX = "fleet:begun:"
+BEGUN_TTL_S = 86400
+
+#: A job that has ended this many workers is not begun again.
+DEATHS = 2
+
+
+def begin(redis: Redis, job_id: str) -> int:
+    """Note that ``job_id`` begins; return how often it was begun before and not ended, as when its worker died."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.incr(BEGUN_PREFIX + job_id)
+        pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
+        count: int = pipe.execute()[0]
+    return count - 1
+
+
+def end(pipe: Any, job_id: str) -> None:
+    """Add to ``pipe`` what notes that ``job_id`` has ended, or goes back to the queue in good order."""
+    pipe.unlink(BEGUN_PREFIX + job_id)
+
+
+def poisoned(job_id: str) -> FleetError:
+    """Give the error of a job that is buried for the workers it has ended."""
+    return InternalError(
+        f"This job ended its worker process {DEATHS} times. It is on the dead list: fleet dead show {job_id}"
+    )
+
+
+def bury(redis: Redis, job: dead.DeadJob) -> None:
+    """Put ``job`` on the dead list with its images."""
+    dead.add(redis, job)
+    logger.error("job.buried job=%s code=%s", job.id, job.code)
