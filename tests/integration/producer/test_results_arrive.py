@@ -19,6 +19,7 @@ from producer import reading as reading_module
 from producer.results import meta_key
 from producer.steps import Ask, drive, patient
 from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, eventually, make_result, store
+from worker.valkey import free_port
 
 
 def connections(redis: Redis) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def test_a_killed_connection_comes_back(client: Client, redis: Redis) -> None:
 
 def test_a_restarted_server_is_found_again() -> None:
     """Given the server goes away and comes back, then a result stored afterwards arrives, and sending works again."""
-    server = ValkeyServer()
+    server = ValkeyServer(port=free_port())
     server.start()
     port = server.port
     url = f"redis://127.0.0.1:{port}/0"
