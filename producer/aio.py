@@ -150,9 +150,7 @@ class AsyncClient:
     async def job(self, job_id: str) -> AsyncJob[Any]:
         """Pick a job up again by its id."""
         promise = self._link.watch(check_job_id(job_id), deadline_of(job_id))
-        outcome = await self._link.run(self._link.dispatch.look_up(job_id))
-        if outcome is not None:
-            self._link.waiting.settle(job_id, outcome)
+        await self._link.run(self._link.dispatch.look_up(job_id, self._link.waiting))
         return AsyncJob(self._link, job_id, None, promise)
 
     async def models(self) -> dict[str, Any]:

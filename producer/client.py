@@ -136,9 +136,7 @@ class Client:
         """
         link = self._link()
         job: Job[Any] = Job(self._link, check_job_id(job_id), None, None)
-        outcome = link.run(link.dispatch.look_up(job_id))
-        if outcome is not None:
-            link.waiting.settle(job_id, outcome)
+        link.run(link.dispatch.look_up(job_id, link.waiting))
         return job
 
     def models(self) -> dict[str, Any]:

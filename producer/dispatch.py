@@ -19,7 +19,7 @@ from producer.requests import Request, Terms, backlog_commands, build, withdraw_
 from producer.results import Outcome, meta_key, read_meta
 from producer.steps import Ask, Command, Pause, Steps, jittered, patient
 from producer.waiting import F, Waiting
-from producer.wire import MODELS_KEY, SERVED_WITHIN_S, check_model_name, queue_of
+from producer.wire import MODELS_KEY, REPLAYED_PREFIX, SERVED_WITHIN_S, check_model_name, queue_of
 
 #: Model to use when no worker of the fleet has ever said what it serves.
 DEFAULT_MODEL = "centerface"
@@ -152,12 +152,16 @@ class Dispatch:
             raise UnknownModel(f"No worker of this fleet serves {wanted!r}; there are {', '.join(names)}.")
         return wanted
 
-    def look_up(self, job_id: str) -> Steps[Outcome | None]:
-        """Read how ``job_id`` ended; None when it has not."""
-        replies = yield from patient(Ask((("GET", meta_key(job_id)), ("TIME",))))
+    def look_up(self, job_id: str, waiting: Waiting[F]) -> Steps[None]:
+        """Read how ``job_id`` ended, or that it was sent again with a later deadline, and tell ``waiting``."""
+        replies = yield from patient(Ask((("GET", meta_key(job_id)), ("TIME",), ("GET", REPLAYED_PREFIX + job_id))))
         assert replies is not None  # noqa: S101 - only a question that may be skipped has no reply
         self.clock.set(*replies[1])
-        return read_meta(replies[0])
+        outcome = read_meta(replies[0])
+        if outcome is not None:
+            waiting.settle(job_id, outcome)
+        elif replies[2] is not None:
+            waiting.extend(job_id, float(replies[2]))
 
     def cancel(self, jobs: Mapping[str, int | None]) -> Steps[dict[str, Outcome | None]]:
         """Hold the conversation of :func:`cancel`, patiently."""

@@ -53,6 +53,12 @@ BLOB_PREFIX = "fleet:blob:"
 LEDGER_PREFIX = "fleet:ledger:"
 JOBS_KEY = "fleet:jobs"
 
+#: Counter of one job: how often a worker has begun it. Removed when it ends.
+BEGUN_PREFIX = "fleet:begun:"
+
+#: Key of one job that was sent again from the dead list -> its new deadline, by Redis's clock.
+REPLAYED_PREFIX = "fleet:replayed:"
+
 #: Message header of our own client: when the job was sent, seconds since 1970 by Redis's clock.
 SENT_AT_HEADER = "fleet_sent_at"
 

@@ -11,11 +11,11 @@ from redis import Redis
 
 from producer import dead
 from producer.errors import FleetError, InternalError
+from producer.wire import BEGUN_PREFIX
 
 logger = logging.getLogger(__name__)
 
-#: Counter of one job: how often it was begun. Removed when it ends; forgotten after a day.
-BEGUN_PREFIX = "fleet:begun:"
+#: The counter of a job is forgotten after a day.
 BEGUN_TTL_S = 86400
 
 #: A job that has ended this many workers is not begun again.

@@ -15,6 +15,7 @@ LADDER = [
     "wire",
     "blobs",
     "envelope",
+    "books",
     "dead",
     "images",
     "ids",
@@ -22,6 +23,7 @@ LADDER = [
     "results",
     "steps",
     "requests",
+    "replay",
     "waiting",
     "dispatch",
     "reading",
@@ -35,6 +37,8 @@ LADDER = [
     "paths",
     "local",
     "draw",
+    "terminal",
+    "cli_dead",
     "cli",
 ]
 FOLDER = Path(producer.__file__).parent
