@@ -45,6 +45,10 @@ MODELS_KEY = "fleet:models"
 ANNOUNCE_EVERY_S = 5.0
 SERVED_WITHIN_S = 30.0
 
+#: Sorted set: name of every worker -> when it last said that it lives, by Redis's clock. It does so every two seconds.
+WORKERS_KEY = "fleet:workers"
+ALIVE_WITHIN_S = 15.0
+
 #: Keys of image bytes start so; a worker reads no other key on a request's behalf.
 BLOB_PREFIX = "fleet:blob:"
 

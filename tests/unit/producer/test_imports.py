@@ -38,6 +38,8 @@ LADDER = [
     "local",
     "draw",
     "terminal",
+    "status",
+    "cli_status",
     "cli_dead",
     "cli",
 ]
