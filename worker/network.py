@@ -15,7 +15,7 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from worker.heads import HEADS
+from worker import heads
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
 
@@ -45,12 +45,14 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
     Raises:
         ModelError: the file cannot be read, or does not fit its description.
     """
-    if spec.head not in HEADS:
-        raise ModelError(f"Model {spec.name!r}: there is no head {spec.head!r}; there are {', '.join(sorted(HEADS))}.")
+    try:
+        head = heads.find(spec.head)
+    except ValueError as error:
+        raise ModelError(f"Model {spec.name!r}: {error}.") from error
     try:
         model = core.read_model(path)
         model.reshape(_input_shape(spec))
-        rows = HEADS[spec.head](model, iou=spec.iou, **spec.options)
+        rows = head(model, iou=spec.iou, **spec.options)
         graph = ov.Model([rows], model.get_parameters(), spec.name)
         graph = _preprocess(graph, spec)
         # OpenVINO names a nameless output by a counter of the process, and its cache goes by that name.
