@@ -73,10 +73,13 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
     if settings.cache_dir is not None:
         _keep_compiled(core, settings.cache_dir)
     graph = build(spec, path, core)
+    chosen = dict(properties(settings, threads))
+    if spec.precision and not settings.precision:
+        chosen["INFERENCE_PRECISION_HINT"] = spec.precision
     try:
-        compiled = core.compile_model(graph, settings.device, dict(properties(settings, threads)))
+        compiled = core.compile_model(graph, settings.device, chosen)
         request = compiled.create_infer_request()
-        request.infer({0: np.zeros(tuple(compiled.input(0).get_shape()), np.uint8)})
+        request.infer({0: np.zeros((1, *spec.input_size, 3), np.uint8)})
         optimal = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     except RuntimeError as error:
         raise ModelError(
@@ -107,7 +110,7 @@ def _keep_compiled(core: Any, folder: Path) -> None:
 
 
 def _input_shape(spec: ModelSpec) -> list[int]:
-    height, width = spec.input_size
+    height, width = (-1, -1) if spec.resize == "multiple" else spec.input_size
     return [1, 3, height, width] if spec.layout == "NCHW" else [1, height, width, 3]
 
 

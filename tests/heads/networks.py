@@ -244,7 +244,9 @@ def boxes_labels(seed: int = 17, classes: int = CLASSES) -> ov.Model:
     found = rows.outputs[0].get_node().input_value(0)
     table = op.squeeze(found, np.array([0]))
     score = op.squeeze(op.slice(table, [4], [5], [1], [1]), np.array([1]))
-    kept = op.squeeze(op.transpose(op.non_zero(op.greater(score, np.float32(0.2)), "i64"), np.array([1, 0])), np.array([1]))
+    kept = op.squeeze(
+        op.transpose(op.non_zero(op.greater(score, np.float32(0.2)), "i64"), np.array([1, 0])), np.array([1])
+    )
     chosen = op.gather(table, kept, np.int32(0))
     one = Drawing(seed)
     one.entry, one.outputs = rows.get_parameters()[0], []
@@ -269,13 +271,18 @@ def tf_detections(seed: int = 19, classes: int = CLASSES) -> ov.Model:
     rows = yolov10(seed, classes)
     found = rows.outputs[0].get_node().input_value(0)
     x1, y1, x2, y2, score, label = op.split(found, np.int64(2), 6).outputs()
-    unit = [op.divide(value, np.float32(side)) for value, side in ((y1, SIZE[0]), (x1, SIZE[1]), (y2, SIZE[0]), (x2, SIZE[1]))]
+    unit = [
+        op.divide(value, np.float32(side))
+        for value, side in ((y1, SIZE[0]), (x1, SIZE[1]), (y2, SIZE[0]), (x2, SIZE[1]))
+    ]
     one = Drawing(seed, layout="NHWC")
     one.entry, one.outputs = rows.get_parameters()[0], []
     one.add(op.concat(unit, 2), "detection_boxes")
     one.add(op.add(op.squeeze(label, np.array([2])), np.float32(1)), "detection_classes")
     one.add(op.squeeze(score, np.array([2])), "detection_scores")
-    one.add(op.reduce_sum(op.convert(op.greater(score, np.float32(0)), "f32"), np.array([1, 2]), False), "num_detections")
+    one.add(
+        op.reduce_sum(op.convert(op.greater(score, np.float32(0)), "f32"), np.array([1, 2]), False), "num_detections"
+    )
     return one.model()
 
 

@@ -86,7 +86,7 @@ def yolov8_tflite(outputs: list[np.ndarray]) -> list[Found]:
 def yolox(outputs: list[np.ndarray]) -> list[Found]:
     found = []
     for row, (x, y, stride) in zip(wide(outputs)[0][0], places([8, 16, 32]), strict=True):
-        centre, sides = (row[:2] + [x, y]) * stride, np.exp(row[2:4]) * stride
+        centre, sides = (row[:2] + np.array([x, y])) * stride, np.exp(row[2:4]) * stride
         found.append(Found(*best(row[4] * row[5:]), corners(*centre, *sides), []))
     return keep(found)
 

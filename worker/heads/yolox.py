@@ -34,8 +34,8 @@ def attach(
     Raises:
         ValueError: the outputs have another form, or another number of cells.
     """
-    found = tensors.only(model, 3, "YOLOX", "[1,N,5+C]")
     places, steps = tensors.cells(tensors.input_size(model), strides)
+    found = tensors.only(model, 3, "YOLOX", "[1,N,5+C]")
     if found.width < 6 or found.rows != len(places):
         raise ValueError(f"YOLOX has [1,{len(places)},5+C] at this size; this network has {tensors.told([found])}")
     values = tensors.table(found.value, found.width)
