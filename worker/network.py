@@ -15,7 +15,7 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from worker import heads
+from worker import heads, inputs
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
 
@@ -51,7 +51,7 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
         raise ModelError(f"Model {spec.name!r}: {error}.") from error
     try:
         model = core.read_model(path)
-        model.reshape(_input_shape(spec))
+        inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
         rows = head(model, iou=spec.iou, **spec.options)
         graph = ov.Model([rows], model.get_parameters(), spec.name)
         graph = _preprocess(graph, spec)
@@ -107,11 +107,6 @@ def _keep_compiled(core: Any, folder: Path) -> None:
         core.set_property({"CACHE_DIR": str(folder)})
     except RuntimeError as error:  # a worker without a cache starts slower and works as well
         logger.warning("network.no_cache folder=%s error=%s", folder, _first_line(error))
-
-
-def _input_shape(spec: ModelSpec) -> list[int]:
-    height, width = (-1, -1) if spec.resize == "multiple" else spec.input_size
-    return [1, 3, height, width] if spec.layout == "NCHW" else [1, height, width, 3]
 
 
 def _preprocess(graph: Any, spec: ModelSpec) -> Any:
