@@ -177,19 +177,29 @@ def from_toml(name: str, raw: Mapping[str, Any]) -> ModelSpec:
     Raises:
         ValueError: a field is missing, unknown or wrong; the message says which.
     """
-    known = set(ModelSpec.__dataclass_fields__) - {"name"}
-    if unknown := set(raw) - known:
-        raise ValueError(f"unknown field {min(unknown)!r}; there are {', '.join(sorted(known))}")
+    if unknown := set(raw) - set(_FIELDS):
+        check_field(min(unknown), None)
     if missing := {"file", "head", "input_size", "labels"} - set(raw):
         raise ValueError(f"the field {min(missing)!r} is missing")
     for field_name, value in raw.items():
-        fits, expected = _FIELDS[field_name]
-        if not fits(value):
-            raise ValueError(f"{field_name} is {expected}, not {value!r:.100}")
+        check_field(field_name, value)
     if raw.get("resize") == "multiple" and any(side % raw.get("multiple", 32) for side in raw["input_size"]):
         raise ValueError(f"input_size is of multiples of {raw.get('multiple', 32)} with resize multiple")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
     return ModelSpec(name=name, **values)
+
+
+def check_field(name: str, value: Any) -> None:
+    """Check one field of a ``model.toml``.
+
+    Raises:
+        ValueError: there is no such field, or it cannot hold this; the message says what it is.
+    """
+    if name not in _FIELDS:
+        raise ValueError(f"unknown field {name!r}; there are {', '.join(sorted(_FIELDS))}")
+    fits, expected = _FIELDS[name]
+    if not fits(value):
+        raise ValueError(f"{name} is {expected}, not {value!r:.100}")
 
 
 def _is_file_name(value: Any) -> bool:

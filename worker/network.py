@@ -52,7 +52,7 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
     try:
         model = core.read_model(path)
         inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
-        rows = head(model, iou=spec.iou, **spec.options)
+        rows = head(model, iou=spec.iou, **_options(spec, path))
         graph = ov.Model([rows], model.get_parameters(), spec.name)
         graph = _preprocess(graph, spec)
         # OpenVINO names a nameless output by a counter of the process, and its cache goes by that name.
@@ -62,6 +62,14 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
         raise ModelError(f"Model {spec.name!r} cannot be built from {path.name}: {_first_line(error)}") from error
 
 
+def _options(spec: ModelSpec, path: Path) -> dict[str, Any]:
+    """Give the head's options; the name of a file, ``<something>_file``, becomes its path in the model's folder."""
+    return {
+        key: path.parent / Path(value).name if key.endswith("_file") and isinstance(value, str) else value
+        for key, value in spec.options.items()
+    }
+
+
 def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Network:
     """Build, compile and warm up the model; about a second, less with a warm cache.
 
@@ -69,6 +77,12 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
         ModelError: it cannot be built, or OpenVINO cannot compile or run it on this device.
     """
     began = time.monotonic()
+    found = digest(path) if path.exists() else ""
+    if spec.digest and found != spec.digest:
+        raise ModelError(
+            f"Model {spec.name!r}: {path.name} is not the network that was added (digest {found}, not {spec.digest}). "
+            "Add it again, or take the line 'digest' out of its model.toml."
+        )
     core = ov.Core()
     if settings.cache_dir is not None:
         _keep_compiled(core, settings.cache_dir)
@@ -86,7 +100,7 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
             f"Model {spec.name!r} does not run on device {settings.device!r}: {_first_line(error)}"
         ) from error
     logger.info("network.ready model=%s seconds=%.2f requests=%d", spec.name, time.monotonic() - began, optimal)
-    return Network(spec, digest(path), compiled, optimal)
+    return Network(spec, found, compiled, optimal)
 
 
 def properties(settings: Settings, threads: int) -> Mapping[str, Any]:

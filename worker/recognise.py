@@ -178,8 +178,7 @@ def _labels(chosen: Proposal, seen: Evidence, source: str) -> tuple[tuple[str, .
     if chosen.head in ("centerface", "blazeface", "scrfd", "yunet", "retinaface"):
         return ("face",), "label face: this family finds faces."
     if chosen.classes is None:
-        why = "labels: the file does not say how many there are, so their numbers stand for them; --labels FILE names them."
-        return ("0",), why
+        return ("0",), "labels: the file does not say how many, so numbers stand for them; --labels FILE names them."
     numbered = tuple(f"class_{number}" for number in range(chosen.classes))
     return numbered, f"{len(numbered)} labels: the file names none, so they are numbered; --labels FILE names them."
 

@@ -6,6 +6,7 @@ among the network's outputs.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def attach(
     *,
     iou: float,
     anchors: Mapping[str, Any] | None = None,
+    anchors_file: Path | None = None,
     order: str = "yxhw",
     box_scale: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
     scores: str = "sigmoid",
@@ -38,6 +40,8 @@ def attach(
         iou: two boxes of one class that overlap more are one object.
         anchors: how to make them: ``kind`` ``grid``, ``pyramid`` or ``efficientdet``, and that kind's arguments. None:
             the network's own.
+        anchors_file: a file in the model's folder with the anchors, ``(n, 4)`` in ``order``, 0 to 1: ``.npy``, or
+            text with a row a line.
         order: of a raw box's values: ``yxhw`` or ``xywh``.
         box_scale: what raw values are divided by, centre y and x, then height and width (as ``order`` says).
         scores: ``sigmoid``, ``softmax`` or ``none`` where it was applied already.
@@ -52,8 +56,10 @@ def attach(
     boxes, raw_scores, own = _find(tensors.outputs(model))
     size = tensors.input_size(model)
     turn = np.array(ORDERS[order], np.int32)
-    if anchors is not None:
-        made: ov.Node = op.constant(_made(size, anchors, boxes.rows))
+    if anchors_file is not None:
+        made: ov.Node = op.constant(_read(anchors_file, boxes.rows)[:, turn])
+    elif anchors is not None:
+        made = op.constant(_made(size, anchors, boxes.rows))
     elif own is not None:
         made = op.gather(tensors.table(own.value, 4), turn, np.int32(1))
     else:
@@ -86,3 +92,17 @@ def _made(size: tuple[int, int], wanted: Mapping[str, Any], rows: int) -> makers
     if len(made) != rows:
         raise ValueError(f"these anchors are {len(made)} at {size[1]} x {size[0]}; the network has {rows} boxes")
     return made
+
+
+def _read(path: Path, rows: int) -> makers.Anchors:
+    try:
+        found = (
+            np.load(path)
+            if path.suffix == ".npy"
+            else np.loadtxt(path, delimiter="," if path.suffix == ".csv" else None)
+        )
+    except OSError as error:
+        raise ValueError(f"the anchors of {path.name} cannot be read: {error.strerror}") from error
+    if found.shape != (rows, 4):
+        raise ValueError(f"the anchors of {path.name} are {list(found.shape)}; the network has {rows} boxes")
+    return found.astype(np.float32)
