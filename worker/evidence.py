@@ -107,6 +107,14 @@ def sums_to_one(values: Values | None) -> bool:
     return values is not None and values.size > 0 and bool((np.abs(values.sum(axis=1) - 1) < 1e-3).all())
 
 
+def are_rare(values: Values | None) -> bool:
+    """Tell whether raw scores behind the first column say no to nearly everything, as those for a sigmoid do.
+
+    Those for a softmax only have to be lower than the background's.
+    """
+    return values is not None and values.shape[1] > 1 and float((1 / (1 + np.exp(-values[:, 1:]))).mean()) < 0.2
+
+
 def favoured(values: Values | None) -> int | None:
     """Return the one column whose raw scores stand high above all others, as the background's do; None if none does."""
     if values is None or values.shape[1] < 2:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.evidence import Evidence, are_corners, are_whole, favoured, is_part, is_unit, sums_to_one
+from worker.evidence import Evidence, are_corners, are_rare, are_whole, favoured, is_part, is_unit, sums_to_one
 from worker.heads import anchors, blazeface, boxes_scores
 from worker.heads.tensors import Tensor
 
@@ -223,7 +223,8 @@ def boxes_and_scores(seen: Evidence) -> Iterator[Proposal]:
     scores = [one for one in left if one is not boxes]
     if boxes is None or not 1 <= len(scores) <= 2:
         return
-    if len(scores) == 1 and len(scores[0].shape) > 2 and scores[0].rows == boxes.rows > 0:
+    is_turned = boxes_scores.is_turned(scores[0], boxes)
+    if len(scores) == 1 and len(scores[0].shape) > 2 and scores[0].rows == boxes.rows > 0 and not is_turned:
         values, each = seen.run(boxes), seen.run(scores[0])
         is_named = any("logit" in name.lower() for name in scores[0].names)
         if is_part(values) and not is_part(each):
@@ -237,7 +238,7 @@ def boxes_and_scores(seen: Evidence) -> Iterator[Proposal]:
     options: dict[str, Any] = {"normalised": True} if _is_unit(seen, boxes) else {}
     if not are_corners(seen.run(boxes)):
         options["box_format"] = "cxcywh"
-    classes = None if len(scores) == 2 or len(scores[0].shape) < 3 else scores[0].width
+    classes = None if len(scores) == 2 or len(scores[0].shape) < 3 else scores[0].shape[1 if is_turned else 2]
     yield Proposal("boxes_scores", "boxes and scores of no family that is known", False, classes, options, _PLAIN)
 
 
@@ -256,7 +257,7 @@ def _set_of(seen: Evidence, logits: Tensor, is_named: bool) -> Proposal:
 def _ssd_raw(seen: Evidence, scores: Tensor, options: dict[str, Any]) -> Proposal:
     values, width = seen.run(scores), scores.width
     applied = "softmax" if sums_to_one(values) else "sigmoid" if is_part(values) else ""
-    raw = "softmax" if favoured(values) == 0 and not applied else "sigmoid"
+    raw = "sigmoid" if applied or are_rare(values) else "softmax"
     options["scores"] = "none" if applied else raw
     known = len(seen.labels)
     named = bool(seen.labels) and seen.labels[0].lower() in BACKGROUND

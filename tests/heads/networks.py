@@ -30,9 +30,10 @@ class Drawing:
 
     def maps(self, channels: int, stride: int, gain: float = 1.0, shift: float = 0.0) -> Any:
         """Give ``(1, channels, h, w)`` of about ``gain`` around ``shift``, different for each picture."""
-        weights = self.random.normal(0, 1, (channels, 3, stride, stride)).astype(np.float32)
+        side = min(stride, 16)
+        weights = self.random.normal(0, 1, (channels, 3, side, side)).astype(np.float32)
         weights -= weights.mean(axis=(1, 2, 3), keepdims=True)
-        weights *= 2 * gain / stride
+        weights *= 2 * gain / side
         pads = [-side % stride for side in self.size]
         found = op.convolution(self.image, weights, [stride, stride], [0, 0], pads, [1, 1])
         return op.add(found, np.float32(shift))
@@ -266,6 +267,18 @@ def boxes_scores(seed: int = 18, classes: int = CLASSES) -> ov.Model:
     return one.model()
 
 
+def paddle(seed: int = 20, classes: int = CLASSES) -> ov.Model:
+    """PaddleDetection without suppression: boxes in pixels, ``[1, C, N]`` scores, and inputs for the picture's size."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    scale = op.parameter([1, 2], np.float32, name="scale_factor")
+    x, y, w, h = op.split(one.pixels(grids), np.int64(2), 4).outputs()
+    w, h = (op.divide(side, np.float32(2)) for side in (w, h))
+    corners = op.concat([op.subtract(x, w), op.subtract(y, h), op.add(x, w), op.add(y, h)], 2)
+    one.add(op.divide(corners, op.concat([scale, scale], 1)), "boxes")
+    one.add(op.transpose(one.scores(classes, grids), np.array([0, 2, 1])), "scores")
+    return ov.Model(one.outputs, [one.entry, scale], "drawn")
+
+
 def tf_detections(seed: int = 19, classes: int = CLASSES) -> ov.Model:
     """The Object Detection API's four: boxes y1, x1, y2, x2 of 0 to 1, classes from 1, scores, and how many."""
     rows = yolov10(seed, classes)
@@ -322,6 +335,6 @@ FORMS: dict[str, Callable[[], ov.Model]] = {
     made.__name__: made
     for made in (
         *(yolov5, yolov8, yolov8_tflite, yolox, yolov10, nanodet_plus, picodet, dfl_maps, scrfd, yunet, retinaface),
-        *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, tf_detections),
+        *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, paddle, tf_detections),
     )
 }

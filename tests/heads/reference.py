@@ -41,13 +41,13 @@ def corners(x: float, y: float, w: float, h: float) -> list[float]:
     return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
 
 
-def places(strides: Iterable[int], per_cell: int = 1) -> list[tuple[int, int, int]]:
+def places(strides: Iterable[int], per_cell: int = 1, size: tuple[int, int] = SIZE) -> list[tuple[int, int, int]]:
     """Give (column, row, stride) of each anchor."""
     return [
         (x, y, stride)
         for stride in strides
-        for y in range(math.ceil(HEIGHT / stride))
-        for x in range(math.ceil(WIDTH / stride))
+        for y in range(math.ceil(size[0] / stride))
+        for x in range(math.ceil(size[1] / stride))
         for _ in range(per_cell)
     ]
 
@@ -83,9 +83,9 @@ def yolov8_tflite(outputs: list[np.ndarray]) -> list[Found]:
     return keep(Found(*best(row[4:]), corners(*(row[:4] * sides)), []) for row in wide(outputs)[0][0].T)
 
 
-def yolox(outputs: list[np.ndarray]) -> list[Found]:
+def yolox(outputs: list[np.ndarray], size: tuple[int, int] = SIZE) -> list[Found]:
     found = []
-    for row, (x, y, stride) in zip(wide(outputs)[0][0], places([8, 16, 32]), strict=True):
+    for row, (x, y, stride) in zip(wide(outputs)[0][0], places([8, 16, 32], size=size), strict=True):
         centre, sides = (row[:2] + np.array([x, y])) * stride, np.exp(row[2:4]) * stride
         found.append(Found(*best(row[4] * row[5:]), corners(*centre, *sides), []))
     return keep(found)
@@ -230,6 +230,11 @@ def boxes_scores(outputs: list[np.ndarray]) -> list[Found]:
     return keep(found)
 
 
+def paddle(outputs: list[np.ndarray]) -> list[Found]:
+    boxes, scores = (one[0] for one in wide(outputs))
+    return keep(Found(*best(row), list(box), []) for box, row in zip(boxes, scores.T, strict=True))
+
+
 def tf_detections(outputs: list[np.ndarray]) -> list[Found]:
     boxes, classes, scores = (one[0] for one in wide(outputs)[:3])
     found = []
@@ -243,6 +248,6 @@ DECODERS: dict[str, Callable[[list[np.ndarray]], list[Found]]] = {
     one.__name__: one
     for one in (
         *(yolov5, yolov8, yolov8_tflite, yolox, yolov10, nanodet_plus, picodet, dfl_maps, scrfd, yunet, retinaface),
-        *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, tf_detections),
+        *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, paddle, tf_detections),
     )
 }

@@ -31,10 +31,11 @@ def attach(
     multi_label: bool = False,
     agnostic: bool = False,
 ) -> ov.Output:
-    """Take boxes ``(1, n, 4)`` and scores ``(1, n, classes)``, or scores ``(1, n)`` and classes ``(1, n)``, as rows.
+    """Take boxes ``(1, n, 4)`` and scores ``(1, n, classes)``, or scores and classes ``(1, n)``, as rows.
 
     Args:
-        model: the outputs, with or without a leading 1; others are left alone if names say which count.
+        model: the outputs, with or without a leading 1; scores may be ``(1, classes, n)``. Others
+            are left alone if names say which count.
         iou: two boxes of one class that overlap more are one object.
         box_format: ``xyxy``, ``yxyx``, ``cxcywh`` or ``xywh`` (corner and size).
         normalised: boxes are 0 to 1, not pixels.
@@ -50,6 +51,9 @@ def attach(
     if box_format not in FORMATS:
         raise ValueError(f"box_format is one of {', '.join(FORMATS)}, not {box_format!r}")
     boxes, score, classes = _find(tensors.outputs(model), boxes_name, scores_name, classes_name)
+    if is_turned(score, boxes):
+        value = op.transpose(score.value, np.array([0, 2, 1])).output(0)
+        score = tensors.Tensor(score.names, (1, *score.shape[:0:-1]), value)
     pixels = _xyxy(tensors.table(boxes.value, 4), box_format)
     if normalised:
         pixels = tensors.scaled(pixels, tensors.input_size(model))
@@ -99,6 +103,12 @@ def _find(
             "say options.scores_name and options.classes_name"
         )
     return boxes, scores[0], classes
+
+
+def is_turned(scores: tensors.Tensor, boxes: tensors.Tensor) -> bool:
+    """Tell whether scores are ``(1, classes, n)``, as PaddleDetection has them."""
+    shape = scores.shape
+    return len(shape) == 3 and shape[2] == boxes.rows > 0 and shape[1] != boxes.rows
 
 
 def is_count(one: tensors.Tensor) -> bool:
