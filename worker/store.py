@@ -157,8 +157,6 @@ def _checked_name(name: str) -> str:
         check_model_name(name)
     except InvalidRequest as error:
         raise ModelError(str(error)) from error
-    if name.startswith("."):
-        raise ModelError("A model's name does not begin with a dot.")
     return name
 
 
