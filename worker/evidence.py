@@ -108,11 +108,11 @@ def sums_to_one(values: Values | None) -> bool:
 
 
 def are_rare(values: Values | None) -> bool:
-    """Tell whether raw scores behind the first column say no to nearly everything, as those for a sigmoid do.
+    """Tell whether raw scores say no to nearly everything, as those for a sigmoid do.
 
     Those for a softmax only have to be lower than the background's.
     """
-    return values is not None and values.shape[1] > 1 and float((1 / (1 + np.exp(-values[:, 1:]))).mean()) < 0.2
+    return values is not None and values.size > 0 and float((1 / (1 + np.exp(-np.clip(values, -50, 50)))).mean()) < 0.2
 
 
 def favoured(values: Values | None) -> int | None:

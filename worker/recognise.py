@@ -12,10 +12,10 @@ import openvino as ov
 
 from worker import evidence, families, heads, inputs, metadata
 from worker.evidence import Evidence
-from worker.families import BACKGROUND, Proposal
 from worker.heads.tensors import Tensor
 from worker.metadata import Facts
 from worker.models import ModelError, ModelSpec
+from worker.trained import BACKGROUND, Proposal
 
 _CLASSIFIER = "is a classifier: it scores a whole picture and gives no boxes"
 _SEGMENTER = "is a segmenter: it gives a class to each place of a picture and no boxes"
@@ -81,7 +81,8 @@ def recognise(
         raise ModelError(f"{path.name} {kind}. The fleet serves detectors with upright boxes.")
     chosen = _choose(seen, head, path.name)
     known, words = _labels(chosen, seen, "the list given" if labels else facts.source)
-    fields, reasons = _fields(chosen, facts, given)
+    takes_bytes = model.input(0).get_element_type() == ov.Type.u8
+    fields, reasons = _fields(chosen, facts, given, takes_bytes=takes_bytes)
     base = ModelSpec(name=name, file=path.name, head=chosen.head, input_size=size, labels=known, layout=layout)
     return Recognised(replace(base, **fields), (f"head {chosen.head}: {chosen.why}.", words, *reasons))
 
@@ -183,14 +184,19 @@ def _labels(chosen: Proposal, seen: Evidence, source: str) -> tuple[tuple[str, .
     return numbered, f"{len(numbered)} labels: the file names none, so they are numbered; --labels FILE names them."
 
 
-def _fields(chosen: Proposal, facts: Facts, given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _fields(
+    chosen: Proposal, facts: Facts, given: dict[str, Any], *, takes_bytes: bool
+) -> tuple[dict[str, Any], list[str]]:
     """Put together what the user gave, what the file says and how the family is trained, in this order."""
-    fields = {**chosen.fields, **facts.fields, **given}
+    bytes_in = {"mean": (0.0,) * 3, "scale": (1.0,) * 3} if takes_bytes else {}
+    fields = {**chosen.fields, **facts.fields, **bytes_in, **given}
     fields["options"] = {**chosen.options, **given.get("options", {})}
     why = []
-    if told := sorted(set(facts.fields) - set(given)):
+    if bytes_in:
+        why.append("mean, scale: its input takes bytes as they are.")
+    if told := sorted(set(facts.fields) - set(given) - set(bytes_in)):
         why.append(f"{', '.join(told)}: from {facts.source}.")
-    if guessed := sorted(set(chosen.fields) - set(facts.fields) - set(given)):
+    if guessed := sorted(set(chosen.fields) - set(facts.fields) - set(given) - set(bytes_in)):
         why.append(f"{', '.join(guessed)}: as networks of this family are trained; check with a photo.")
     if not chosen.fields and not facts.fields:
         why.append("colour, mean, scale, resize: nothing is known, so the defaults; check with a photo.")

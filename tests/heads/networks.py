@@ -140,6 +140,22 @@ def dfl_maps(seed: int = 8, classes: int = CLASSES) -> ov.Model:
     return one.model()
 
 
+def dfl_turned(seed: int = 21, classes: int = CLASSES) -> ov.Model:
+    """``[1, 64 + C, cells]``: the raw heads of YOLOv8 put together."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    joined = op.concat([one.grids(64, grids, gain=2.0), one.grids(classes, grids, gain=2.0, shift=-4.0)], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output")
+    return one.model()
+
+
+def gfl(seed: int = 22, classes: int = CLASSES) -> ov.Model:
+    """Joined for each of five grids, scores of 0 to 1 first, 11 bins."""
+    one = Drawing(seed)
+    for stride in (8, 16, 32, 64, 128):
+        one.add(op.concat([one.scores(classes, [stride]), one.grids(44, [stride], gain=2.0)], 2), f"grid_{stride}")
+    return one.model()
+
+
 def scrfd(seed: int = 9) -> ov.Model:
     """Scores, distances and landmarks for each grid, two anchors a cell, without a leading 1."""
     one, grids = Drawing(seed), (8, 16, 32)
@@ -334,7 +350,21 @@ def oriented(classes: int = CLASSES) -> ov.Model:
 FORMS: dict[str, Callable[[], ov.Model]] = {
     made.__name__: made
     for made in (
-        *(yolov5, yolov8, yolov8_tflite, yolox, yolov10, nanodet_plus, picodet, dfl_maps, scrfd, yunet, retinaface),
+        *(
+            yolov5,
+            yolov8,
+            yolov8_tflite,
+            yolox,
+            yolov10,
+            nanodet_plus,
+            picodet,
+            dfl_maps,
+            dfl_turned,
+            gfl,
+            scrfd,
+            yunet,
+            retinaface,
+        ),
         *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, paddle, tf_detections),
     )
 }

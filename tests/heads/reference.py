@@ -121,6 +121,16 @@ def dfl_maps(outputs: list[np.ndarray]) -> list[Found]:
     return _distributed(sigmoid(rows[:, 64:]), rows[:, :64], places([8, 16, 32]), 0.5)
 
 
+def dfl_turned(outputs: list[np.ndarray]) -> list[Found]:
+    rows = wide(outputs)[0][0].T
+    return _distributed(sigmoid(rows[:, 64:]), rows[:, :64], places([8, 16, 32]), 0.5)
+
+
+def gfl(outputs: list[np.ndarray]) -> list[Found]:
+    rows = np.concatenate([one[0] for one in wide(outputs)])
+    return _distributed(rows[:, :-44], rows[:, -44:], places([8, 16, 32, 64, 128]), 0.5)
+
+
 def scrfd(outputs: list[np.ndarray]) -> list[Found]:
     scores, boxes, points = (np.concatenate(wide(outputs)[start : start + 3]) for start in (0, 3, 6))
     found = []
@@ -247,7 +257,21 @@ def tf_detections(outputs: list[np.ndarray]) -> list[Found]:
 DECODERS: dict[str, Callable[[list[np.ndarray]], list[Found]]] = {
     one.__name__: one
     for one in (
-        *(yolov5, yolov8, yolov8_tflite, yolox, yolov10, nanodet_plus, picodet, dfl_maps, scrfd, yunet, retinaface),
+        *(
+            yolov5,
+            yolov8,
+            yolov8_tflite,
+            yolox,
+            yolov10,
+            nanodet_plus,
+            picodet,
+            dfl_maps,
+            dfl_turned,
+            gfl,
+            scrfd,
+            yunet,
+            retinaface,
+        ),
         *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, paddle, tf_detections),
     )
 }

@@ -5,7 +5,6 @@ PaddleDetection's PicoDet (Apache-2.0). A box reaches from its cell's place by t
 in strides. The raw heads of YOLOv8 are of this kind too.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +43,7 @@ def attach(
     """Decode one joined output ``(1, n, classes + 4 * bins)``, or outputs per grid, joined or apart, into rows.
 
     Args:
-        model: outputs of three dimensions ``(1, n, values)``, or of four, ``(1, values, h, w)``.
+        model: outputs ``(1, n, values)``, ``(1, values, n)`` or ``(1, values, h, w)``.
         iou: two boxes of one class that overlap more are one object.
         bins: per side, one more than the network's ``reg_max``.
         strides: input pixels per cell of each grid; None: by the number of rows.
@@ -74,7 +73,8 @@ def attach(
 
 
 def _parts(model: ov.Model, width: int, boxes_first: bool) -> Parts:
-    found = [_as_rows(one) for one in tensors.outputs(model)]
+    outputs = tensors.outputs(model)
+    found = [_as_rows(one, tensors.input_size(model)) for one in outputs]
     sides = [one for one in found if one.width == width]
     others = [one for one in found if one.width != width]
     if sides and len(sides) == len(others) and sorted(x.rows for x in sides) == sorted(x.rows for x in others):
@@ -89,16 +89,38 @@ def _parts(model: ov.Model, width: int, boxes_first: bool) -> Parts:
         first, second = tensors.take(values, 0, edge), tensors.take(values, edge, total)
         scores, distributions = (second, first) if boxes_first else (first, second)
         return Parts(scores, distributions, sum(one.rows for one in found), is_joined=len(found) == 1)
-    shapes = tensors.told(tensors.outputs(model))
+    shapes = tensors.told(outputs)
     raise ValueError(
         f"with {width // 4} bins the outputs are C and {width} wide, or their sum; this network has {shapes}"
     )
 
 
-def _as_rows(one: tensors.Tensor) -> tensors.Tensor:
-    """Turn ``(1, values, h, w)`` into ``(1, h * w, values)``; leave rows as they are."""
-    if len(one.shape) != 4:
+def rows_of(one: tensors.Tensor, size: tuple[int, int]) -> tuple[int, int, tuple[int, ...]] | None:
+    """Say how an output is rows, one a cell: how many, how wide, and the order of its axes that makes them.
+
+    Args:
+        one: ``(n, values)``, ``(1, n, values)``, ``(1, values, n)`` or ``(1, values, h, w)``.
+        size: (height, width) of the network's input.
+    """
+    shape, rank = one.shape, len(one.shape)
+    if -1 in shape or rank not in (2, 3, 4) or (rank > 2 and shape[0] != 1):
+        return None
+    if rank == 4:
+        return shape[2] * shape[3], shape[1], (0, 2, 3, 1)
+    if rank == 2:
+        return shape[0], shape[1], (0, 1)
+    each = tensors.cell_counts(size, GRIDS[-1])
+    counts = {*each, *(sum(each[: len(grids)]) for grids in GRIDS)}
+    if shape[2] in counts and shape[1] not in counts:
+        return shape[2], shape[1], (0, 2, 1)
+    return shape[1], shape[2], (0, 1, 2)
+
+
+def _as_rows(one: tensors.Tensor, size: tuple[int, int]) -> tensors.Tensor:
+    """Turn an output into ``(1, n, values)``; leave what is none as it is."""
+    layout = rows_of(one, size)
+    if layout is None or layout[2] == tuple(range(len(one.shape))):
         return one
-    _, width, *grid = one.shape
-    turned = op.transpose(one.value, np.array([0, 2, 3, 1])).output(0)
-    return tensors.Tensor(one.names, (1, math.prod(grid), width), turned)
+    rows, width, order = layout
+    turned = op.transpose(one.value, np.array(order)).output(0)
+    return tensors.Tensor(one.names, (1, rows, width), turned)

@@ -23,6 +23,8 @@ HOW: dict[str, tuple[str, dict[str, Any]]] = {
     "nanodet_plus": ("nanodet", {}),
     "picodet": ("nanodet", {}),
     "dfl_maps": ("nanodet", {"bins": 16, "boxes_first": True, "scores": "sigmoid"}),
+    "dfl_turned": ("nanodet", {"bins": 16, "boxes_first": True, "scores": "sigmoid"}),
+    "gfl": ("nanodet", {"bins": 11}),
     "scrfd": ("scrfd", {}),
     "yunet": ("yunet", {}),
     "retinaface": ("retinaface", {}),

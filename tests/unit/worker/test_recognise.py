@@ -21,7 +21,9 @@ LABELS = ("cat", "dog", "horse", "sheep", "cow")
 FACES = {"scrfd", "yunet", "retinaface"}
 
 #: Forms that their shapes and a trial run alone do not settle: they are asked for, or settled by labels.
-UNSURE = {"dfl_maps", "ssd_raw", "rt_detr"}
+UNSURE = {"dfl_maps", "dfl_turned", "ssd_raw", "rt_detr"}
+#: Forms that nobody can see without labels.
+UNKNOWN = {"gfl"}
 #: Forms whose boxes could be written in several ways, which nobody can see: always asked for.
 NEVER_SURE = {"boxes_scores", "paddle"}
 
@@ -74,7 +76,9 @@ def test_without_labels_it_is_right_or_asks(save: Save, form):
     path = save(networks.FORMS[form]())
     head, _ = HOW[form]
 
-    if form in UNSURE | NEVER_SURE:
+    if form in UNKNOWN:
+        assert "outputs of no family that is known" in refused(path)
+    elif form in UNSURE | NEVER_SURE:
         told = refused(path)
         assert told.startswith("It is not sure what net.xml is: ")
         assert f"--head {head}" in told
