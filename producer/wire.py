@@ -59,6 +59,11 @@ SENT_AT_HEADER = "fleet_sent_at"
 #: Largest image inside a message; a larger one goes to Redis by itself and the message carries its key.
 MAX_INLINE_BYTES = 256 * 1024
 
+#: Largest message, as it lies in Redis, and the most values (lists, objects, commas) that its JSON may hold: a few
+#: bytes of JSON can take twenty times as many in memory.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_VALUES = 200_000
+
 #: Largest image, encoded.
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 
