@@ -190,9 +190,13 @@ class Detecting(Future[list[Outcome]]):
             flight.cancel()
 
     def settle(self, index: int, error: FleetError | None = None) -> None:
-        """Count image ``index`` as finished; the last one settles the whole."""
+        """Count image ``index`` as finished; the last one settles the whole.
+
+        The error is kept without its traceback, whose frames hold the image and this very outcome: a ring that would
+        keep every refused image in memory until Python's collector comes by.
+        """
         outcome = self.outcomes[index]
-        outcome.error = error
+        outcome.error = None if error is None else type(error)(*error.args)
         outcome.done_at = time.monotonic()
         with self._lock:
             self._flights.pop(index, None)
