@@ -22,13 +22,10 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
+from producer.wire import MAX_HELD_BYTES
 from worker.envelopes import Unreadable, open_envelope
 
 logger = logging.getLogger(__name__)
-
-#: Bytes of messages that a worker holds at once, waiting ones and those with an ETA included. Beyond, it fetches no
-#: more until one has ended, whatever their number.
-HELD_BYTES = 64 * 1024 * 1024
 
 #: What is really a lost connection; kombu counts any ``KeyError`` among those.
 LOST = (RedisError, OSError)
@@ -44,7 +41,7 @@ class BoundedQoS(kombu_redis.QoS):
 
     def can_consume(self) -> bool:
         """Tell whether there is room for another message."""
-        return self.held_bytes < HELD_BYTES and bool(super().can_consume())  # type: ignore[no-untyped-call]
+        return self.held_bytes < MAX_HELD_BYTES and bool(super().can_consume())  # type: ignore[no-untyped-call]
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Hold ``message`` until it is acknowledged, rejected or given back."""

@@ -15,6 +15,7 @@ from PIL import Image as Header
 from PIL import UnidentifiedImageError
 
 from producer.errors import ImageTooLarge, InvalidImage
+from worker.memory import Room
 
 #: ``(height, width, 3) uint8``, BGR.
 Pixels = npt.NDArray[np.uint8]
@@ -64,6 +65,17 @@ class Frame:
         return (points - pad) / scale
 
 
+def to_input(data: bytes, limits: Limits, size: tuple[int, int], room: Room) -> tuple[Pixels, Frame]:
+    """Decode ``data`` and letterbox it to ``size``; the pixels in between live no longer than this takes.
+
+    Raises:
+        ImageTooLarge: as :func:`decode` says; InvalidImage likewise.
+    """
+    kind, width, height = _measure(data, limits)
+    with room.hold(width * height):
+        return letterbox(_decode(data, kind, width, height), size)
+
+
 def decode(data: bytes, limits: Limits) -> Pixels:
     """Decode a whole JPEG, PNG, WebP or BMP; EXIF orientation is applied, depth and alpha are converted to 8-bit BGR.
 
@@ -71,6 +83,10 @@ def decode(data: bytes, limits: Limits) -> Pixels:
         ImageTooLarge: more bytes, pixels or a longer side than allowed, by the header alone.
         InvalidImage: empty, not one of those formats, truncated or damaged.
     """
+    return _decode(data, *_measure(data, limits))
+
+
+def _measure(data: bytes, limits: Limits) -> tuple[str, int, int]:
     if not data:
         raise InvalidImage("The image is empty (0 bytes).")
     if len(data) > limits.max_bytes:
@@ -82,6 +98,10 @@ def decode(data: bytes, limits: Limits) -> Pixels:
             "are accepted. Make it smaller."
         )
     check_whole(kind, data)
+    return kind, width, height
+
+
+def _decode(data: bytes, kind: str, width: int, height: int) -> Pixels:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

@@ -36,6 +36,7 @@ from worker import deaths, decode, ledger, models, network
 from worker.admission import Admission
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
+from worker.memory import Room, give_back_large_blocks
 from worker.network import Network
 from worker.settings import Settings
 
@@ -230,6 +231,7 @@ class Detector:
             for name, one in self.networks.items()
         }
         self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
+        self._room = Room(settings.max_pixels)
         self._keep_invalid = settings.keep_invalid
         self._redis = _connect(settings.url, connections=plan.decoders + 3)
         self._admission = Admission()
@@ -386,8 +388,9 @@ class Detector:
         data = self._fetch(request.images[index])
         times["fetch"], began = _lap(began)
         _check_still_wanted(detecting)
-        pixels = decode.decode(data, self._limits)
-        tensor, outcome.frame = decode.letterbox(pixels, outcome.network.spec.input_size)
+        size = outcome.network.spec.input_size
+        tensor, outcome.frame = decode.to_input(data, self._limits, size, self._room)
+        del data  # the next line may wait
         times["decode"], _ = _lap(began)
         flight = self.queues[outcome.network.spec.name].submit(tensor)
         times["wait"] = flight.waited_s * 1000
@@ -432,6 +435,7 @@ def open_detector(settings: Settings, plan: Plan) -> Detector:
     Raises:
         models.ModelError: a model cannot be loaded.
     """
+    give_back_large_blocks()
     networks = []
     for name in settings.models:
         spec, path = models.read(name, settings.model_store)
