@@ -27,7 +27,7 @@ from worker.envelopes import Unreadable, open_envelope
 
 logger = logging.getLogger(__name__)
 
-#: What is really a lost connection; kombu counts any ``KeyError`` among those.
+#: What is Redis's and not the message's; kombu counts any ``KeyError`` as a lost connection.
 LOST = (RedisError, OSError)
 
 

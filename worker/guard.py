@@ -16,13 +16,17 @@ from typing import Any
 
 from celery import signals
 from celery.worker.consumer import Consumer
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producer.errors import FleetError, InternalError, InvalidRequest
 from producer.ids import check_job_id
 from worker import screen
-from worker.broker import LOST
 
 logger = logging.getLogger(__name__)
+
+#: What is really a lost connection. A refusal of Redis's is not: it would be the same the next time.
+LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 class GuardedConsumer(Consumer):  # type: ignore[misc]
@@ -46,6 +50,11 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
                 self.refuse(message, InternalError(f"Something unforeseen went wrong; incident {incident}."))
 
         return guarded
+
+    def apply_eta_task(self, task: Any) -> None:
+        """Begin a job whose time has come, and forget the timer's entry, which would hold the message in a ring."""
+        super().apply_eta_task(task)
+        task._eta_timer_entry = None  # noqa: SLF001 - Celery's own, for cancelling it
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Refuse a message that kombu could not make sense of, such as one that is not compressed as it says."""

@@ -45,7 +45,7 @@ class Victim:
     def settle(self) -> None:
         """Wait until nothing waits and nothing is held."""
         queues = [key for name in (QUEUE, "fleet") for key in wire.queue_keys(name)]
-        eventually(lambda: not any(map(self.fleet.redis.llen, queues)) and not self.fleet.unacked(), "the end", 60)
+        eventually(lambda: not any(map(self.fleet.redis.llen, queues)) and not self.fleet.unacked(), "the end")
 
     def answer(self, job_id: str) -> wire.Result | list[Any] | FleetError | None:
         """Return what a client would make of the job's stored outcome."""
@@ -80,6 +80,6 @@ def victim(store: Path, samples: Path, tmp_path_factory: pytest.TempPathFactory)
     """Start a worker that all hostile tests share: if one of them ends it, all fail."""
     with embedded.server() as url:
         fleet = Fleet(url, store, tmp_path_factory.mktemp("hostile"), small_picture(samples))
-        fleet.start(extra=("-c", str(JOBS)), lease_s=2)
+        fleet.start(extra=("-I", "tests.hostile.spy_tasks", "-c", str(JOBS)), lease_s=2)
         yield Victim(fleet)
         fleet.close()
