@@ -17,7 +17,7 @@ from celery.bin.celery import celery
 
 from producer.errors import InvalidRequest
 from producer.wire import check_model_name
-from worker import assets, cpu, embedded, local, models, settings
+from worker import assets, cpu, embedded, local, memory, models, settings
 
 #: A health file older than this means that the loop hangs or the networks fail.
 HEALTHY_WITHIN_S = 20.0
@@ -113,7 +113,8 @@ def doctor() -> None:
     for name, value in settings.describe(chosen).items():
         click.echo(f"{name:22} {value}")
     click.echo()
-    for sentence in cpu.make_plan(chosen).why:
+    plan = cpu.make_plan(chosen)
+    for sentence in (*plan.why, memory.explain(chosen.max_pixels, chosen.max_image_bytes, plan.decoders)):
         click.echo(sentence)
 
 

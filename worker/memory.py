@@ -60,6 +60,12 @@ def headroom_bytes(*, max_pixels: int, max_image_bytes: int, decoders: int) -> i
     return int(decoding + fetched + held)
 
 
+def explain(max_pixels: int, max_image_bytes: int, decoders: int) -> str:
+    """Say the bound as a sentence for ``fleet-worker doctor``."""
+    most = headroom_bytes(max_pixels=max_pixels, max_image_bytes=max_image_bytes, decoders=decoders)
+    return f"Memory: at most {most / 2**20:,.0f} MiB more than when idle, whatever is sent."
+
+
 def give_back_large_blocks() -> None:
     """Have the C library give large blocks back to the system at once, where it is glibc.
 
