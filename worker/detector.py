@@ -34,6 +34,7 @@ from producer.errors import (
 )
 from worker import deaths, decode, models, network
 from worker.admission import Admission
+from worker.clock import redis_clock
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.network import Network
@@ -438,7 +439,7 @@ def open_detector(settings: Settings, plan: Plan) -> Detector:
 def _check_still_wanted(detecting: Detecting) -> None:
     if detecting.cancelled_by is not None:
         raise detecting.cancelled_by
-    if detecting.request.deadline is not None and time.time() > detecting.request.deadline:
+    if detecting.request.deadline is not None and redis_clock.now() > detecting.request.deadline:
         raise DeadlineExceeded
 
 

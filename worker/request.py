@@ -8,11 +8,14 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from celery.worker.request import Request
+from celery.worker.state import revoked
 
 from producer.wire import SENT_AT_HEADER, describe_images
+from worker.clock import ahead, redis_clock
 
 
 class Stage(NamedTuple):
@@ -45,7 +48,7 @@ def staged(stage: Stage | None) -> Iterator[None]:
 
 
 class ImageRequest(Request):  # type: ignore[misc]
-    """A request whose arguments are shown by what they are, not by their bytes."""
+    """A request whose arguments are shown by what they are, not by their bytes, and whose times are Redis's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,6 +62,19 @@ class ImageRequest(Request):  # type: ignore[misc]
         if isinstance(said, str) and said and self._request_dict.get(SENT_AT_HEADER) is not None:
             return said[:500]
         return describe_images(self._args)
+
+    def maybe_expire(self) -> bool:
+        """Tell whether the job's deadline has passed, and mark it as revoked then."""
+        if self.expires is None or redis_clock.now() <= self.expires.timestamp():
+            return False
+        revoked.add(self.id)
+        return True
+
+    @property
+    def eta(self) -> datetime | None:
+        """When the job may begin, by this host's clock, which Celery's timer goes by."""
+        told: datetime | None = super().eta
+        return told and told - ahead()
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request for ``inspect active`` and ``inspect reserved``."""
