@@ -5,6 +5,7 @@ Mirrors ``celery.worker.request.Request`` of celery 5.7.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -13,9 +14,13 @@ from typing import Any, NamedTuple
 
 from celery.worker.request import Request
 from celery.worker.state import revoked
+from redis.exceptions import RedisError
 
+from producer import blobs, books
 from producer.wire import SENT_AT_HEADER, describe_images
 from worker.clock import ahead, redis_clock
+
+logger = logging.getLogger(__name__)
 
 
 class Stage(NamedTuple):
@@ -75,6 +80,30 @@ class ImageRequest(Request):  # type: ignore[misc]
         """When the job may begin, by this host's clock, which Celery's timer goes by."""
         told: datetime | None = super().eta
         return told and told - ahead()
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Store that the job met its time limit; at the hard one its body never ends."""
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._tidy(drop_images=True)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Store that the job was revoked. A cancelled one's images stay: their mark tells other workers."""
+        super()._announce_revoked(reason, terminated, signum, expired)
+        self._tidy(drop_images=expired)
+
+    def _tidy(self, *, drop_images: bool) -> None:
+        """Do what the body would have done at its end: take the job from the books, and its images from Redis."""
+        queue = (self.delivery_info or {}).get("routing_key")
+        try:
+            with self.task.backend.client.pipeline(transaction=False) as pipe:
+                if isinstance(queue, str):
+                    books.strike_out(pipe, queue, self.id)
+                if drop_images:
+                    blobs.drop(pipe, blobs.refs_of(self._args))
+                pipe.execute()
+        except (RedisError, OSError) as error:  # then the sweep finds the job, and the images' time ends
+            logger.warning("job.not_tidied job=%s error=%s", self.id, error)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request for ``inspect active`` and ``inspect reserved``."""
