@@ -5,6 +5,7 @@ outcomes into a result. Nothing here knows Celery, and no thread waits for an in
 go on to the next image, and OpenVINO's completion thread settles the future.
 """
 
+import contextlib
 import json
 import logging
 import threading
@@ -333,11 +334,18 @@ class Detector:
 
     def _begin(self, detecting: Detecting) -> None:
         detecting.add_done_callback(lambda _: self._admission.leave())
+        detecting.add_done_callback(lambda _: self._excuse_cancelled(detecting))
         for index in range(len(detecting.outcomes)):
             try:
                 self._threads.submit(self._prepare, detecting, index)
             except RuntimeError:  # the worker stops; what it held comes back to the queue
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
+
+    def _excuse_cancelled(self, detecting: Detecting) -> None:
+        """Take back the count of a cancelled job: the pool cannot know of one that began while it was cancelled."""
+        if detecting.cancelled_by is not None and self.is_counted(detecting.request.job_id):
+            with contextlib.suppress(RuntimeError):  # the worker stops, and excuses all
+                self._threads.submit(self.excuse, detecting.request.job_id)
 
     def _bury(self, detecting: Detecting, error: FleetError) -> None:
         detecting.is_buried = True

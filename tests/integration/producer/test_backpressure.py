@@ -175,6 +175,7 @@ def test_limits_are_checked(url: str, limits: dict[str, Any]) -> None:
         Client(url, **limits)
 
 
+@pytest.mark.timeout(300)
 def test_a_flood_against_a_stopped_fleet_leaves_redis_alive(
     own_server: str, samples: Path, start_worker: StartWorker
 ) -> None:
