@@ -5,14 +5,24 @@ Mirrors ``celery.worker.consumer.Consumer`` of celery 5.7.
 """
 
 import logging
+from typing import Any
 
+from worker import clock
 from worker.guard import GuardedConsumer
 
 logger = logging.getLogger(__name__)
 
 
 class FleetConsumer(GuardedConsumer):
-    """A consumer that reconnects after every kind of loss."""
+    """A consumer that reconnects after every kind of loss, and goes by Redis's clock."""
+
+    def connection_for_read(self, heartbeat: Any = None) -> Any:
+        """Connect, and learn the time before anything is fetched, or looked for among what others hold."""
+        connection = super().connection_for_read(heartbeat)
+        channel = connection.default_channel
+        if hasattr(channel, "unacked_index_key"):  # another broker has leases of its own, or none
+            clock.learn(channel.client)
+        return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Close the lost connection.
