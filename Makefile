@@ -27,6 +27,15 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.runtime
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+# All figures of README: about an hour on a quiet machine. BENCH="--rounds 2 --seconds 1" for a quick look.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --model centerface $(BENCH)
+	$(BIN)/python -m benchmarks --model blazeface_short $(BENCH)
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,6 +47,7 @@ COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes
 lock:
 	$(COMPILE) --extra local -o requirements.lock
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --extra bench -c requirements.lock -o requirements-bench.lock
 	$(COMPILE) --extra worker --extra flower -c requirements.lock -o requirements-image.lock
 
 clean:
