@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Photos of `make demo`; empty means two sample photos.
 IMAGES ?=
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench lock lock-peers clean
 
 # Everything is installed from hashed lock files; the project itself is installed without looking for dependencies.
 $(VENV)/.runtime: requirements.lock pyproject.toml
@@ -49,6 +49,11 @@ lock:
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) --extra bench -c requirements.lock -o requirements-bench.lock
 	$(COMPILE) --extra worker --extra flower -c requirements.lock -o requirements-image.lock
+
+# The other servers of the bench, each in an environment of its own.
+lock-peers:
+	for peer in benchmarks/peers/*/; do uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock-peers" $$peer/requirements.in -o $$peer/requirements.txt; done
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
