@@ -3,6 +3,7 @@
 Stage: the front door. ``python -m benchmarks --help``.
 """
 
+import signal
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from rich.console import Console
 from benchmarks import celery_alone, peers, plots
 from worker import assets, models, settings
 from worker.bench import fleet, inprocess
-from worker.bench.__main__ import find, samples, select
+from worker.bench.__main__ import as_exit, find, samples, select
 from worker.bench.contender import ContenderError
 from worker.bench.measure import Wish, measure
 
@@ -32,6 +33,7 @@ def main(  # noqa: PLR0913 - a command has its options
 ) -> None:
     """Measure MODEL and write benchmarks/results/MODEL.json, .png and .txt."""
     console = Console(width=160, record=True)
+    signal.signal(signal.SIGTERM, as_exit)
     chosen = settings.load()
     listed = [*inprocess.contenders(), *celery_alone.contenders(), *fleet.contenders(), *peers.contenders()]
     path = RESULTS / f"{model}.json"

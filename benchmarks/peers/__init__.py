@@ -1,6 +1,6 @@
 """Other servers as contenders, each in an environment of its own below ``.venv/peers``, made on demand.
 
-Stage: beside :mod:`benchmarks.celery_alone`. A peer is a folder here, with ``server.py`` and pinned ``requirements.txt``.
+Stage: beside :mod:`benchmarks.celery_alone`. A peer is a folder here: ``server.py``, pinned ``requirements.txt``.
 All run the same graph, one thread and one stream in a process per core, by :mod:`worker.bench.engine`.
 """
 

@@ -3,6 +3,7 @@
 Stage: the front door. It needs the extra ``local``: an embedded server and psutil.
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def main(  # noqa: PLR0913, PLR0917 - a command has its options
     of 1, 2 and 4 workers in turn, several times, and prints a table and what it means.
     """
     console = Console(width=max(Console().width, 140))
-    chosen = settings.load()
+    signal.signal(signal.SIGTERM, as_exit)
     try:
+        chosen = settings.load()
         if model in models.KNOWN:
             models.fetch(model, chosen.model_store)
         photos = find(folder) if folder else samples()
@@ -60,6 +62,11 @@ def main(  # noqa: PLR0913, PLR0917 - a command has its options
         measure(chosen, Wish(model, photos, rounds, count or 0, seconds), listed, console, json_path)
     except (settings.SettingsError, models.ModelError, assets.AssetError, ContenderError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def as_exit(number: int, _: object) -> None:
+    """Take a signal as an exit in order, so that whatever was started is stopped."""
+    sys.exit(128 + number)
 
 
 def select(listed: list[Contender], only: tuple[str, ...]) -> list[Contender]:
