@@ -22,8 +22,9 @@ from worker.bench.contender import Contender, ContenderError, Kind
 from worker.bench.engine import Answer
 from worker.bench.task import Task
 
-#: Images under way; more than the workers of the largest arrangement hold.
+#: Images under way; more than the workers of the largest arrangement hold. Fewer of large ones, for Redis's memory.
 WINDOW = 256
+WINDOW_BYTES = 512 * 1024 * 1024
 
 #: The contenders that advice is derived from.
 ONE_WORKER = "fleet: 1 worker"
@@ -76,10 +77,11 @@ class Workers:
         self._pids = pids
         self._images = task.images()
         self._batch = batch
+        self._window = max(32, min(WINDOW, WINDOW_BYTES // max(map(len, self._images))))
 
     def serve(self, count: int) -> None:
         """Send ``count`` images and read every answer."""
-        for answer in self._client.map(self._work(count), window=WINDOW, batch=self._batch, ordered=False):
+        for answer in self._client.map(self._work(count), window=self._window, batch=self._batch, ordered=False):
             if answer.error is not None:
                 raise ContenderError(f"The fleet did not answer: {answer.error}")
 

@@ -16,8 +16,9 @@ from worker.bench.task import Task
 #: Part of a turn's images that warms up.
 WARM = 0.2
 
-#: Images asked for one by one, for the latency of an idle server.
+#: Most images asked for one by one, for the latency of an idle server, and part of a turn's images.
 ALONE = 60
+ALONE_PART = 0.25
 
 #: Two answers are the same when boxes overlap so much and scores differ so little. Streams and batches may round
 #: differently where the network runs in bfloat16.
@@ -70,7 +71,7 @@ def run(
 
 def _turn(kind: Kind, running: Running, number: int, images: int) -> Turn:
     running.serve(max(1, int(images * WARM)))
-    alone = tuple(running.alone(ALONE))
+    alone = tuple(running.alone(min(ALONE, max(5, int(images * ALONE_PART)))))
     measured = cost.of(lambda: running.serve(images), running.processes())
     return Turn(kind, number, images, measured, alone)
 
