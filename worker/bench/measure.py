@@ -51,6 +51,8 @@ def measure(
         models.ModelError: the model is not there or does not run.
         ContenderError: the network cannot be measured at all.
     """
+    if settings.device != "CPU":
+        raise ContenderError(f"The bench measures processors; FLEET_DEVICE is {settings.device}.")
     plan = cpu.make_plan(settings)
 
     def tell(line: str) -> None:
