@@ -39,20 +39,18 @@ THREADS_PER_CORE = 4
 
 @dataclass(frozen=True, slots=True)
 class CeleryAlone:
-    """A worker of Celery's own; ``python`` and ``module`` differ where it runs in an environment of its own."""
+    """A worker of Celery's own."""
 
     kind: Kind
     pool: str
     per_core: int
-    module: str = "benchmarks.celery_app"
-    python: str = sys.executable
 
     @contextmanager
     def open(self, task: Task) -> Iterator["Running"]:
         """Run a server and a worker."""
-        worker = ["-m", "celery", "-A", self.module, "worker", "-l", "WARNING", "-P", self.pool]
+        worker = ["-m", "celery", "-A", "benchmarks.celery_app", "worker", "-l", "WARNING", "-P", self.pool]
         options = ["-c", str(self.per_core * task.cores), "--without-gossip", "--without-mingle"]
-        with served([self.python, *worker, *options], task, {"BENCH_POOL": self.pool}) as running:
+        with served([sys.executable, *worker, *options], task, {"BENCH_POOL": self.pool}) as running:
             yield running
 
 

@@ -80,10 +80,10 @@ class CeleryBatches:
 
     @contextmanager
     def open(self, task: Task) -> Iterator[celery_alone.Running]:
-        """Run it as Celery alone is run, in its own environment."""
-        python = environment("celery_batches")
-        module = "benchmarks.peers.celery_batches.server"
-        with celery_alone.CeleryAlone(self.kind, "prefork", 1, module, python).open(task) as running:
+        """Run it in its own environment; its module stands alone there, for this package needs more."""
+        worker = ["-m", "celery", "-A", "server", "worker", "-l", "WARNING", "-P", "prefork", "-c", str(task.cores)]
+        path = os.pathsep.join([str(ROOT), str(HERE / "celery_batches")])
+        with celery_alone.served([environment("celery_batches"), *worker], task, {"PYTHONPATH": path}) as running:
             yield running
 
 

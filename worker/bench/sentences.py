@@ -182,10 +182,9 @@ def _batches(figures: Figures) -> list[str]:
     if one is None or batches is None:
         return []
     saved = one.total_ms - batches.total_ms
-    costs = (
-        f"an image costs {batches.total_ms:.2f} ms of CPU instead of {one.total_ms:.2f}, and there were "
-        f"{batches.times(one):.2f} times as many images/s"
-    )
+    costs = f"an image costs {batches.total_ms:.2f} ms of CPU instead of {one.total_ms:.2f}"
+    if batches.differs_from(one):
+        costs += f", and there were {batches.times(one):.2f} times as many images/s"
     if saved > WORTH_SAVING * one.total_ms:
         return [f"Batches are worth it for this network, client.map(..., batch={BATCH}): {costs}."]
     return [f"Batches change little for this network: {costs}."]
