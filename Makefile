@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Photos of `make demo`; empty means two sample photos.
 IMAGES ?=
 
-.PHONY: demo test check bench lock lock-peers clean
+.PHONY: demo test soak check bench lock lock-peers fuzz clean
 
 # Everything is installed from hashed lock files; the project itself is installed without looking for dependencies.
 $(VENV)/.runtime: requirements.lock pyproject.toml
@@ -36,6 +36,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks --model centerface $(BENCH)
 	$(BIN)/python -m benchmarks --model blazeface_short $(BENCH)
 
+# Twenty minutes of chaos; SEED=7 repeats one. The suite has a short form.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak.run --images 20000 $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG))
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,5 +59,11 @@ lock-peers:
 	for peer in benchmarks/peers/*/; do uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock-peers" $$peer/requirements.in -o $$peer/requirements.txt; done
 
+# Coverage-guided fuzzing, for Linux on x86-64; what was found is in docs/fuzzing.md.
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/hostile/fuzz-requirements.txt
+	set -e; for target in decode message result; do $(BIN)/python -m tests.hostile.fuzz $$target $(FUZZ_SECONDS); done
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .fuzz demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

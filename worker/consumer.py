@@ -7,7 +7,7 @@ Mirrors ``celery.worker.consumer.Consumer`` of celery 5.7.
 import logging
 import time
 
-from celery.worker.consumer import Consumer
+from worker.guard import GuardedConsumer
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 EVENTS_WITHIN_S = 0.1
 
 
-class FleetConsumer(Consumer):  # type: ignore[misc]
+class FleetConsumer(GuardedConsumer):
     """A consumer that reconnects after every kind of loss."""
 
     _events_due_at = 0.0

@@ -13,7 +13,9 @@ import openvino as ov
 from producer import wire
 from worker import detector
 from worker.bench.task import Task
-from worker.decode import Frame, Pixels, decode, letterbox
+from worker.decode import to_input
+from worker.memory import Room
+from worker.resize import Frame, Pixels
 
 Answer = list[list[float]]
 
@@ -35,6 +37,7 @@ class Engine:
         self, task: Task, *, threads: int, streams: int = 0, hint: str = "LATENCY", precision: str | None = None
     ) -> None:
         self.task = task
+        self._room = Room(task.limits.max_pixels)
         core = ov.Core()
         core.set_property({"CACHE_DIR": str(task.folder / "compiled")})
         wanted: dict[str, Any] = {
@@ -59,7 +62,7 @@ class Engine:
 
     def prepare(self, data: bytes) -> tuple[Pixels, Frame]:
         """Give the network's input for an encoded image, and how the image lies in it."""
-        return letterbox(decode(data, self.task.limits), self.task.spec.input_size)
+        return to_input(data, self.task.limits, self.task.spec.fit, self._room)
 
     def request(self) -> Any:
         """Make an infer request; it belongs to one thread."""
