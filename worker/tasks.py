@@ -37,6 +37,9 @@ class DetectTask(Task):  # type: ignore[misc]
     throws = (FleetError,)
     #: A hung inference ends here, and its request is replaced.
     time_limit = 300
+    #: Characters of a result in logs, events and Flower. Celery makes this text for every job, read or not; with its
+    #: own 1024 that is 0.2 ms of each (docs/performance.md).
+    resultrepr_maxsize = 64
     #: Whether the task's one positional argument is a list of images.
     batch = False
 
