@@ -22,7 +22,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from producer import blobs, dead, wire
+from producer import blobs, books, dead, wire
 from producer.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -32,7 +32,7 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, ledger, models, network, resize
+from worker import deaths, decode, models, network, resize
 from worker.admission import Admission
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
@@ -57,6 +57,7 @@ class Request:
         deadline: seconds since the epoch, or None.
         many: whether it is a batch.
         queue: where the message came from, or None.
+        redelivered: whether the message was delivered before, as after a worker's death.
     """
 
     images: Sequence[object]
@@ -66,6 +67,7 @@ class Request:
     deadline: float | None = None
     many: bool = False
     queue: str | None = None
+    redelivered: bool = False
 
     def as_dead(self, error: FleetError) -> dead.DeadJob:
         """Describe the job for the dead list."""
@@ -163,6 +165,7 @@ class Detecting(Future[list[Outcome]]):
         self._flights: dict[int, Inference] = {}
         self.cancelled_by: FleetError | None = None
         self.is_buried = False
+        self.is_duplicate = False
         self.set_running_or_notify_cancel()
 
     def cancel(self) -> bool:
@@ -200,6 +203,11 @@ class Detecting(Future[list[Outcome]]):
             last = self._left == 0
         if last:
             self.set_result(self.outcomes)
+
+    def settle_all(self, error: FleetError) -> None:
+        """Settle every image with ``error``; for a request of which none was begun."""
+        for index in range(len(self.outcomes)):
+            self.settle(index, error)
 
     def _landed(self, index: int, flight: Inference) -> None:
         """On OpenVINO's completion thread: note what came, hand over, return."""
@@ -242,7 +250,10 @@ class Detector:
         chosen = self._choose(request.options.model or request.model)
         outcomes = [Outcome(chosen, request.options) for _ in request.images]
         detecting = Detecting(request, outcomes)
-        self._threads.submit(self._admit, detecting)
+        if request.redelivered and request.job_id:
+            self._threads.submit(self._admit_again, detecting)
+        else:
+            self._admission.enter(lambda: self._begin(detecting))
         return detecting
 
     def check(self) -> Future[bool]:
@@ -258,7 +269,7 @@ class Detector:
                     pipe.unlink(ref)
             self._uncount(pipe, job_id)
             if queue is not None:
-                ledger.strike_out(pipe, queue, job_id)
+                books.strike_out(pipe, queue, job_id)
             pipe.execute()
 
     def is_counted(self, job_id: str) -> bool:
@@ -311,32 +322,54 @@ class Detector:
             raise UnknownModel(f"This worker does not serve the model {str(model)[:64]!r}; it serves {served}.")
         return self.networks[model]
 
-    def _admit(self, detecting: Detecting) -> None:
-        """Begin a job beside others, or alone if it may have ended a worker; bury one that has done so twice."""
+    def _admit_again(self, detecting: Detecting) -> None:
+        """Let in a job that came before: alone, if it may have ended a worker."""
         job_id = detecting.request.job_id
-        lost = 0
         try:
-            if job_id and not self._closed:
-                lost = deaths.begin(self._redis, job_id)
-                self._counted.add(job_id)
-            if lost >= deaths.DEATHS:
-                self._bury(detecting, deaths.poisoned(job_id))
-        except Exception:
-            logger.exception("job.count_failed job=%s", job_id)  # then it is a job like any other
-            lost = 0
-        if detecting.is_buried:
-            for index in range(len(detecting.outcomes)):
-                detecting.settle(index, deaths.poisoned(job_id))
-        else:
-            self._admission.enter(lambda: self._begin(detecting), alone=lost > 0)
+            suspect = deaths.is_suspect(self._redis, job_id)
+        except RedisError as error:
+            logger.warning("job.not_looked_up job=%s error=%s", job_id, error)
+            suspect = True
+        self._admission.enter(lambda: self._begin(detecting), alone=suspect)
 
     def _begin(self, detecting: Detecting) -> None:
         detecting.add_done_callback(lambda _: self._admission.leave())
-        for index in range(len(detecting.outcomes)):
+        try:
+            self._threads.submit(self._open, detecting)
+        except RuntimeError:  # the worker stops; what it held comes back to the queue
+            detecting.settle_all(detecting.cancelled_by or Cancelled())
+
+    def _open(self, detecting: Detecting) -> None:
+        """Count a job as begun and go on with its images, unless it was answered before or has ended two workers."""
+        try:
+            error = self._refusal(detecting)
+        except Exception:
+            logger.exception("job.not_counted job=%s", detecting.request.job_id)  # then it is a job like any other
+            error = None
+        if error is not None:
+            detecting.settle_all(error)
+            return
+        for index in range(1, len(detecting.outcomes)):
             try:
                 self._threads.submit(self._prepare, detecting, index)
-            except RuntimeError:  # the worker stops; what it held comes back to the queue
+            except RuntimeError:
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
+        self._prepare(detecting, 0)
+
+    def _refusal(self, detecting: Detecting) -> FleetError | None:
+        request = detecting.request
+        if not request.job_id or self._closed:
+            return None
+        if request.redelivered and deaths.is_answered(self._redis, request.job_id):
+            detecting.is_duplicate = True
+            self.finish(request.job_id, request.queue, request.images)
+            return Cancelled()
+        self._counted.add(request.job_id)
+        if deaths.begin(self._redis, request.job_id) < deaths.DEATHS:
+            return None
+        error = deaths.poisoned(request.job_id)
+        self._bury(detecting, error)
+        return error
 
     def _bury(self, detecting: Detecting, error: FleetError) -> None:
         detecting.is_buried = True
