@@ -15,7 +15,7 @@ from worker.trained import BACKGROUND, Proposal
 
 def finished(seen: Evidence) -> Iterator[Proposal]:
     """Propose what has its suppression inside: DetectionOutput, boxes with labels, the Object Detection API's four."""
-    sevens = [one for one in seen.outputs if one.width == 7 and len(one.shape) in (2, 4)]
+    sevens = [one for one in seen.outputs if one.width == 7 and len(one.shape) == 4]
     if len(sevens) == 1 and len(seen.outputs) == 1:
         node = sevens[0].value.get_node()
         said = node.get_attributes() if node.get_type_name() == "DetectionOutput" else {}
@@ -76,7 +76,9 @@ def _set_of(seen: Evidence, logits: Tensor, is_named: bool) -> Proposal:
     width, by_labels = logits.width, len(seen.labels)
     stands_out = favoured(seen.run(logits)) == width - 1
     softmax = by_labels == width - 1 if by_labels in (width, width - 1) else stands_out
-    sure = by_labels in (width, width - 1) or (is_named and stands_out)
+    # A label less than classes may mean another thing: a class 0 that is not used, with a sigmoid each.
+    is_odd = softmax and not stands_out and are_rare(seen.run(logits))
+    sure = (by_labels in (width, width - 1) or (is_named and stands_out)) and not is_odd
     options = {"scores": "softmax"} if softmax else {}
     last = "the last of them for no object" if softmax else "a sigmoid each"
     why = f"boxes of 0 to 1 and {width} raw scores for each of {logits.rows} queries, {last}"

@@ -338,6 +338,22 @@ def instance_masks(classes: int = CLASSES) -> ov.Model:
     return one.model()
 
 
+def instance_masks_v5(classes: int = CLASSES) -> ov.Model:
+    """YOLOv5-seg: three anchors a cell."""
+    one, grids = Drawing(34), (8, 16, 32)
+    parts = [one.pixels(grids, 3), one.scores(1 + classes, grids, per_cell=3), one.grids(32, grids, per_cell=3)]
+    one.add(op.concat(parts, 2), "output0")
+    one.add(one.maps(32, 4), "output1")
+    return one.model()
+
+
+def seven(classes: int = CLASSES) -> ov.Model:
+    """YOLOv7 with suppression inside: ``[N, 7]`` as wide as DetectionOutput's rows, and another order."""
+    one = Drawing(35)
+    one.add(op.squeeze(one.grids(7, (16, 32)), np.array([0])), "output")
+    return one.model()
+
+
 def oriented(classes: int = CLASSES) -> ov.Model:
     """YOLOv8-obb: boxes, classes and an angle."""
     one, grids = Drawing(33), (8, 16, 32)

@@ -135,6 +135,7 @@ def test_known_networks_are_recognised(store: Path, model):
         (networks.classifier, "is a classifier: it scores a whole picture and gives no boxes"),
         (networks.segmenter, "is a segmenter: it gives a class to each place of a picture and no boxes"),
         (networks.instance_masks, "gives instance masks"),
+        (networks.instance_masks_v5, "gives instance masks"),
         (networks.oriented, "gives oriented boxes"),
     ],
 )
@@ -177,6 +178,11 @@ def test_outputs_of_no_family_are_shown(save: Save):
     assert "outputs of no family that is known: threes [1,240,3], nines [1,60,9]" in said
     assert "--head boxes_scores" in said
     assert "docs/models.md" in said
+
+
+def test_rows_that_only_look_like_a_family_s_are_not_taken_for_it(save: Save):
+    """Seven columns in another order than DetectionOutput's would give boxes that are wrong without a word."""
+    assert "outputs of no family that is known: output [75,7]" in refused(save(networks.seven()))
 
 
 def test_an_input_that_is_no_picture_is_told(save: Save, tmp_path):
