@@ -100,6 +100,7 @@ def test_the_store_s_folder_holds_network_and_description(say: Say, net, labels,
     assert "centerface               known, not fetched" in listed
     assert str(path) in shown
     assert 'labels = ["cat", "dog", "horse", "sheep", "kühe"]' in shown
+    assert "# head yolov8: [1,4+C,N] with N = 315 cells" in shown
 
 
 def test_a_model_takes_another_s_place_only_when_told_to(say: Say, net, labels, folder):
