@@ -201,11 +201,17 @@ def ssd_own_anchors(seed: int = 13, classes: int = CLASSES) -> ov.Model:
     """Raw boxes, softmaxed scores and the anchors themselves."""
     one, grids = Drawing(seed), (16, 32)
     boxes = one.grids(4, grids, per_cell=2, gain=2.0)
-    count = int(boxes.get_output_shape(0)[1])
     one.add(boxes, "boxes")
     bias = op.constant(np.array([2.0] + [0.0] * classes, np.float32))
     one.add(op.softmax(op.add(one.grids(classes + 1, grids, per_cell=2), bias), 2), "scores")
-    one.add(op.constant(one.random.uniform(0.1, 0.6, (count, 4)).astype(np.float32)), "anchors")
+    rows = [
+        [(y + 0.5) / (SIZE[0] // stride), (x + 0.5) / (SIZE[1] // stride), *one.random.uniform(0.1, 0.6, 2)]
+        for stride in grids
+        for y in range(SIZE[0] // stride)
+        for x in range(SIZE[1] // stride)
+        for _ in range(2)
+    ]
+    one.add(op.constant(np.array(rows, np.float32)), "anchors")
     return one.model()
 
 

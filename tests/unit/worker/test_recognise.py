@@ -101,6 +101,22 @@ def test_labels_that_are_too_few_or_too_many_are_refused(save: Save, form):
     assert "does not fit its 9 labels" in refused(save(networks.FORMS[form]()), labels=tuple("abcdefghi"))
 
 
+@pytest.mark.parametrize(("columns", "order"), [([0, 1, 2, 3], None), ([1, 0, 3, 2], "xywh")])
+def test_the_order_of_a_network_s_own_anchors_is_seen(save: Save, columns, order):
+    """Given anchors row by row, then the coordinate that changes more often is x; in a heap of them nobody knows."""
+    model = networks.ssd_own_anchors()
+    anchors = model.outputs[2].get_node().input_value(0).get_node().get_data()
+    one = networks.Drawing(1)
+    one.entry = model.get_parameters()[0]
+    for port, name in zip(model.outputs[:2], ("boxes", "scores"), strict=True):
+        one.add(port.get_node().input_value(0), name)
+    one.add(op.constant(anchors[:, columns].copy()), "anchors")
+    assert recognise.recognise(save(one.model()), "mine", labels=LABELS).spec.options.get("order") == order
+    one.outputs.pop()
+    one.add(op.constant(np.random.default_rng(1).permutation(anchors)), "anchors")
+    assert "--head ssd_raw" in refused(save(one.model()), labels=LABELS)
+
+
 def test_a_background_among_the_labels_is_no_label(save: Save):
     """TensorFlow's lists begin with it."""
     path = save(networks.ssd_raw())
