@@ -30,7 +30,9 @@ def finished(seen: Evidence) -> Iterator[Proposal]:
     others = [one for one in seen.outputs if one not in fives]
     if len(fives) == 1 and len(others) == 1 and (others[0].width == 1 or len(others[0].shape) <= 2):
         unit = {"normalised": True} if _is_unit(seen, fives[0]) else {}
-        yield Proposal("boxes_labels", "boxes [N,5] with their scores, and labels [N]", True, None, unit, trained.PLAIN)
+        values = seen.run(fives[0])
+        sure = values is None or not values.size or (are_corners(values[:, :4]) and is_part(values[:, 4]))
+        yield Proposal("boxes_labels", "boxes [N,5] with their scores, and labels [N]", sure, None, unit, trained.PLAIN)
     names = {name for one in seen.outputs for name in one.names}
     if {"detection_boxes", "detection_classes", "detection_scores"} <= names:
         options = {"box_format": "yxyx", "normalised": True, "first_label": 1, "suppress": False}
