@@ -22,8 +22,7 @@ TREES = {
     for path in folder.rglob("*.py")
 }
 
-#: What a worker may take from the client's package: the contract, what stands in Redis by it, and the drawn boxes of
-#: ``models check``.
+#: What a worker may take from the client's package: the contract, and what stands in Redis by it.
 SHARED = {"wire", "errors", "blobs", "books", "dead", "draw", "envelope", "ids", "results"}
 
 #: Stages that know nothing of Celery, and those that know nothing of OpenVINO.
@@ -31,10 +30,6 @@ NO_CELERY = {
     "infer_queue",
     "network",
     "decode",
-    "resize",
-    "inputs",
-    "recognise",
-    "store",
     "detector",
     "models",
     "cpu",
