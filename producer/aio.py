@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
 
+from producer.address import DEFAULT_URL
 from producer.aiolink import AsyncLink, AsyncPromise
 from producer.answers import Answer, Group, Window, is_about_one
-from producer.client import DEFAULT_URL
 from producer.dispatch import Rules
 from producer.errors import Cancelled, FleetError
 from producer.ids import check_job_id, deadline_of

@@ -20,8 +20,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from producer.address import URL_VARIABLE, url_of
 from producer.answers import Answer
-from producer.client import DEFAULT_URL, Client
+from producer.client import Client
 from producer.errors import FleetError, InvalidImage, InvalidRequest, UnknownModel
 from producer.local import LocalFleetError, local_fleet
 from producer.paths import expand
@@ -43,7 +44,7 @@ class Order:
     """The options of ``fleet detect``, as click gives them."""
 
     paths: tuple[str, ...]
-    url: str
+    url: str | None
     model: str | None
     min_score: float | None
     draw: Path | None
@@ -81,7 +82,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--url", envvar="FLEET_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The Redis.")
+@click.option("--url", envvar=URL_VARIABLE, show_envvar=True, help="The Redis; default: the one FLEET_URL_FILE holds.")
 @click.option("--model", help="Model to use; needed when the fleet serves several.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="Least score of a detection; default: the model's.")
 @click.option("--draw", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Draw copies into DIR.")
@@ -117,7 +118,7 @@ def _detect(order: Order) -> Tally:
     album = _open_album(order.draw, paths) if order.draw is not None else None
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(_open_lines(order.json_file)) if order.json_file else None
-        url = stack.enter_context(local_fleet(order.model)) if order.local else order.url
+        url = stack.enter_context(local_fleet(order.model)) if order.local else order.url or url_of()
         client = stack.enter_context(Client(url, model=order.model))
         progress = stack.enter_context(_progress_bar())
         task = progress.add_task("detect", total=len(paths))

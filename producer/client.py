@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
+from producer.address import DEFAULT_URL
 from producer.answers import Answer, Group, Window, is_about_one
 from producer.dispatch import Rules
 from producer.errors import FleetError
@@ -21,8 +22,6 @@ from producer.link import Link, Promise
 from producer.requests import SubmitOptions, Terms
 from producer.results import Batch, Outcome
 from producer.wire import Result
-
-DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 
 class Client:

@@ -16,7 +16,7 @@ from producer.errors import InvalidRequest, Overloaded, UnknownModel
 from producer.ids import deadline_of
 from producer.images import Picture
 from producer.requests import Request, Terms, backlog_commands, build, withdraw_commands
-from producer.results import Outcome, meta_key, read_meta
+from producer.results import Outcome, meta_key, read_meta, wake_channel
 from producer.steps import Ask, Command, Pause, Steps, jittered, patient
 from producer.waiting import F, Waiting
 from producer.wire import MODELS_KEY, SERVED_WITHIN_S, check_model_name, queue_of
@@ -91,7 +91,7 @@ class Dispatch:
         # Waited for before it is sent: a fast worker's answer must find somebody.
         promise = waiting.add(request.job_id, deadline_of(request.job_id))
         try:
-            replies = yield from patient(request.ask(), lambda: _arrived(request))
+            replies = yield from patient(self._asking(request, waiting), lambda: _arrived(request))
         except Overloaded:
             waiting.drop(request.job_id)
             raise
@@ -102,6 +102,13 @@ class Dispatch:
         if replies is not None:
             self._backlog[request.queue] = sum(replies[-4:])
         return request.job_id, promise
+
+    def _asking(self, request: Request, waiting: Waiting[F]) -> Ask:
+        """Ask to send the job, and wake the reader where it has to join the job's channel first."""
+        ask = request.ask()
+        if not waiting.one_by_one:
+            return ask
+        return Ask((("PUBLISH", wake_channel(self.client_id), b""), *ask.commands), atomic=ask.atomic)
 
     def _make_room(self, queue: str, until: float) -> Steps[None]:
         pause_s = 0.02
