@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[..., Any]
 
-#: Obeyed in any case: cancelling a job, and a sign of life for whoever has just begun to listen.
-HARMLESS = frozenset({"revoke", "heartbeat"})
+#: Obeyed in any case: cancelling a job, and signs of life for whoever has just begun to listen.
+HARMLESS = frozenset({"revoke", "heartbeat", "enable_events"})
 
 #: Celery calls these questions, but they write files or take memory.
 COSTLY = frozenset({"objgraph", "memdump", "memsample"})

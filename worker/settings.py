@@ -143,8 +143,14 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
-#: Variables with our prefix that others read: tests and the producer's command line.
-_FOREIGN = frozenset({"FLEET_TEST_ASSETS", "FLEET_MODEL", "FLEET_LOG"})
+#: Variables with our prefix that others read: tests, the producer's command line, docker-compose.yml.
+_FOREIGN = frozenset(
+    {
+        *("FLEET_TEST_ASSETS", "FLEET_MODEL", "FLEET_LOG"),
+        *("FLEET_SECRETS", "FLEET_REDIS_PORT", "FLEET_REDIS_MEMORY", "FLEET_REDIS_MEM_LIMIT"),
+        *("FLEET_FLOWER_PORT", "FLEET_WORKER_MEMORY"),
+    }
+)
 
 
 @functools.cache

@@ -24,7 +24,6 @@ WORKER = {"remote_control": "off", "jobs": 1}
         ("rate_limit", {"task_name": "fleet.detect", "rate_limit": "1/h"}),
         ("time_limit", {"task_name": "fleet.detect", "hard": 1}),
         ("disable_events", {}),
-        ("enable_events", {}),
         ("terminate", {"task_id": "x", "signal": "KILL"}),
         ("revoke_by_stamped_headers", {"headers": {"a": "b"}}),
         ("election", {"id": "x", "topic": "task"}),
