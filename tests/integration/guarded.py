@@ -16,7 +16,8 @@ PASSWORD = "-development"
 
 USERS = ("worker", "producer", "operator", "flower")
 
-_EVERYTHING = "~* &* +@all"
+#: What the test's own user may do.
+EVERYTHING = "~* &* +@all"
 
 
 def rules() -> str:
@@ -33,13 +34,13 @@ def rules() -> str:
 class Guarded:
     """The server, seen by its users; ``admin`` is the test's own."""
 
-    def __init__(self, port: int, scheme: str = "redis", query: str = "") -> None:
-        self._port, self._scheme, self._query = port, scheme, query
+    def __init__(self, port: int, scheme: str = "redis", query: str = "", *, host: str = "127.0.0.1") -> None:
+        self._place, self._scheme, self._query = f"{host}:{port}", scheme, query
         self.admin: Redis = Redis.from_url(self.url("admin"), decode_responses=True)
 
     def url(self, user: str) -> str:
         """Give the URL of one user."""
-        return f"{self._scheme}://{user}:{user}{PASSWORD}@127.0.0.1:{self._port}/0{self._query}"
+        return f"{self._scheme}://{user}:{user}{PASSWORD}@{self._place}/0{self._query}"
 
     def refused(self) -> set[tuple[str, str]]:
         """Return what was refused to whom since the log was last cleared."""
@@ -51,9 +52,9 @@ class Guarded:
 def guarded_server(folder: Path, **config: Any) -> Iterator[Guarded]:
     """Run the server; it starts open, because that is how its starter sees that it is there."""
     path = folder / "users.acl"
-    path.write_text(f"user default on nopass {_EVERYTHING}\n")
+    path.write_text(f"user default on nopass {EVERYTHING}\n")
     with ValkeyServer(aclfile=str(path), **config) as running:
-        path.write_text(f"{rules()}user admin on >admin{PASSWORD} {_EVERYTHING}\n")
+        path.write_text(f"{rules()}user admin on >admin{PASSWORD} {EVERYTHING}\n")
         with Redis(port=running.port) as opener:
             opener.acl_load()
         guarded = Guarded(running.port)

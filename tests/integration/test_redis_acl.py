@@ -122,7 +122,7 @@ def test_the_operator_is_refused_nothing(guarded: Guarded, worker: Worker, as_us
         assert operator.get("fleet:blob:buried") == b"pixels"
         dead.drop(operator, dead.read(operator, "buried"))
     app = Celery("operator", broker=guarded.url("operator"), set_as_current=False)
-    assert worker.name in eventually(lambda: app.control.inspect(timeout=5).stats(), "an answer")
+    assert worker.name in eventually(lambda: app.control.inspect(timeout=1).stats(), "an answer")
     app.close()
     assert guarded.refused() == set()
 
