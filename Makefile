@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Photos of `make demo`; empty means two sample photos.
 IMAGES ?=
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test soak check bench lock clean
 
 # Everything is installed from hashed lock files; the project itself is installed without looking for dependencies.
 $(VENV)/.runtime: requirements.lock pyproject.toml
@@ -26,6 +26,10 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Twenty minutes of chaos; SEED=7 repeats one. The suite has a short form.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak.run --images 20000 $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG))
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

