@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
 
-from producer.address import DEFAULT_URL
 from producer.aiolink import AsyncLink, AsyncPromise
 from producer.answers import Answer, Group, Window, is_about_one
 from producer.dispatch import Rules
@@ -17,6 +16,7 @@ from producer.errors import Cancelled, FleetError
 from producer.ids import check_job_id, deadline_of
 from producer.images import ImageSource, Picture, read
 from producer.job import unpack
+from producer.redis_url import DEFAULT_URL
 from producer.requests import SubmitOptions, Terms
 from producer.results import Batch, Outcome
 from producer.wire import Result

@@ -14,12 +14,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from producer.address import check_url, hide_password
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
 from producer.link import CLOSED, connection_options
 from producer.reading import MAX_RECONNECT_S, read_loop, tidy
+from producer.redis_url import check_url, hide_password
 from producer.results import Outcome
 from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive_async
 from producer.waiting import Waiting

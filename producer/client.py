@@ -11,7 +11,6 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
-from producer.address import DEFAULT_URL
 from producer.answers import Answer, Group, Window, is_about_one
 from producer.dispatch import Rules
 from producer.errors import FleetError
@@ -19,6 +18,7 @@ from producer.ids import check_job_id
 from producer.images import ImageSource, Picture, read
 from producer.job import Job, unpack
 from producer.link import Link, Promise
+from producer.redis_url import DEFAULT_URL
 from producer.requests import SubmitOptions, Terms
 from producer.results import Batch, Outcome
 from producer.wire import Result

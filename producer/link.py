@@ -19,11 +19,11 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from producer.address import check_url, hide_password
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
 from producer.reading import MAX_RECONNECT_S, read_loop, tidy
+from producer.redis_url import check_url, hide_password
 from producer.results import Outcome, wake_channel
 from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive
 from producer.waiting import Waiting

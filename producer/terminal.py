@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from producer.address import DEFAULT_URL, URL_VARIABLE, check_url, hide_password, url_of
 from producer.errors import InvalidRequest
 from producer.link import CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S
+from producer.redis_url import DEFAULT_URL, URL_VARIABLE, check_url, hide_password, url_of
 from producer.steps import explain
 
 SOME_FAILED, USAGE = 1, 2

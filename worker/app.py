@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from producer import wire
-from producer.address import tls_of
+from producer.redis_url import tls_of
 from worker import cpu, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
 from worker.control import ControlGuard

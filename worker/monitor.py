@@ -9,8 +9,8 @@ from typing import Any
 
 from celery import Celery
 
-from producer.address import check_url, tls_of, url_of
 from producer.errors import InvalidRequest
+from producer.redis_url import check_url, tls_of, url_of
 
 
 def keys() -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import platformdirs
 
-from producer.address import DEFAULT_URL, URL_FILE_VARIABLE, URL_VARIABLE, check_url, hide_password, url_of
 from producer.errors import InvalidRequest
+from producer.redis_url import DEFAULT_URL, URL_FILE_VARIABLE, URL_VARIABLE, check_url, hide_password, url_of
 from producer.wire import MAX_IMAGE_BYTES, check_model_name
 
 T = TypeVar("T")

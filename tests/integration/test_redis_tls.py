@@ -13,7 +13,7 @@ from celery import Celery
 from redis import Redis
 
 from producer import AsyncClient, Client, Unreachable
-from producer.address import tls_of
+from producer.redis_url import tls_of
 from tests.integration.guarded import Guarded
 from tests.integration.kit import QUEUE, ROOT, eventually, faces, small_picture, spawn
 from tests.integration.tls import PROGRAM, new_secrets, proxied, redis_with_tls

@@ -50,6 +50,8 @@ def check_url(url: str) -> str:
     Raises:
         InvalidRequest: it is not; the sentence shows nothing of the password.
     """
+    if not url.startswith(("redis://", "rediss://")):
+        return url  # of another kind, with rules of its own
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - parsed when asked for; its error would show what stands behind the colon

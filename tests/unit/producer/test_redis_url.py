@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from producer import Client, InvalidRequest
-from producer.address import DEFAULT_URL, check_url, tls_of, url_of
+from producer.redis_url import DEFAULT_URL, check_url, tls_of, url_of
 
 
 def test_the_variable_wins_over_the_file_and_both_over_the_default(tmp_path: Path) -> None:
