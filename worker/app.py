@@ -12,7 +12,7 @@ from kombu.entity import Exchange, Queue
 
 from producer import wire
 from producer.redis_url import tls_of
-from worker import cpu, settings
+from worker import codecs, cpu, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
 from worker.control import ControlGuard
 
@@ -56,7 +56,8 @@ def _queue(name: str) -> Queue:
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
-app = Celery("fleet", include=["worker.tasks"])
+codecs.install()
+app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP")
 app.config_from_object("celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
