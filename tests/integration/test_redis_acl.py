@@ -125,7 +125,7 @@ def test_the_operator_is_refused_nothing(guarded: Guarded, worker: Worker, as_us
         replay(operator, dead.read(operator, "buried"), deadline_s=60)
         dead.add(redis, dead.DeadJob("hopeless", "fleet.detect", QUEUE, [{"data": "eA=="}], {}, "x", "y"))
         dead.drop(operator, dead.read(operator, "hopeless"))
-        assert worker.name in read_status(operator).workers
+        eventually(lambda: worker.name in read_status(operator).workers, "the worker's own word")
     app = Celery("operator", broker=guarded.url("operator"), set_as_current=False)
     assert worker.name in eventually(lambda: app.control.inspect(timeout=1).stats(), "an answer")
     app.close()

@@ -44,11 +44,12 @@ def guarded(request: pytest.FixtureRequest, tmp_path: Path, secrets: Path) -> It
 
 
 def test_broker_results_images_sweep_and_clients_work_over_tls(
-    guarded: Guarded, store: Path, samples: Path, tmp_path: Path
+    guarded: Guarded, store: Path, samples: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Given a server without any other port, then a worker and every kind of client find each other."""
     picture = (samples / "astronaut.png").read_bytes()
     worker = spawn(guarded.url("worker"), store, tmp_path, extra=("-l", "INFO"))
+    request.addfinalizer(worker.kill)
     eventually(worker.is_ready, "a ready worker", 60)
     with Client(guarded.url("producer")) as client:
         assert client.detect(picture).detections
