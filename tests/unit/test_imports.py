@@ -23,7 +23,20 @@ TREES = {
 }
 
 #: What a worker may take from the client's package: the contract, and what stands in Redis by it.
-SHARED = {"wire", "errors", "address", "blobs", "books", "clock", "dead", "draw", "envelope", "ids", "results"}
+SHARED = {
+    "wire",
+    "errors",
+    "address",
+    "redis_url",
+    "blobs",
+    "books",
+    "clock",
+    "dead",
+    "draw",
+    "envelope",
+    "ids",
+    "results",
+}
 
 #: The bench sends as any application does.
 A_CLIENT = {"worker.bench.fleet"}
@@ -45,7 +58,7 @@ NO_CELERY = {
     "deaths",
     "ledger",
 }
-NO_OPENVINO = {"pool", "tasks", "app", "request", "bodies", "bootsteps", "consumer"}
+NO_OPENVINO = {"pool", "tasks", "app", "request", "bodies", "bootsteps", "consumer", "control", "monitor"}
 
 
 def imported(module: str) -> set[str]:
