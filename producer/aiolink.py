@@ -8,19 +8,20 @@ import contextlib
 import logging
 from typing import Any, TypeAlias, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from producer import address
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
 from producer.link import CLOSED, connection_options
-from producer.reading import MAX_RECONNECT_S, read_loop, tidy
+from producer.reading import MAX_RECONNECT_S, PING, read_loop, tidy
 from producer.results import Outcome
-from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive_async
+from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Ping, Steps, drive_async
 from producer.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class AsyncPort:
                     await self._pubsub.subscribe(*channels)
             case Join(channel, leave):
                 await (self._channel().unsubscribe if leave else self._channel().subscribe)(channel)
+            case Ping():
+                await self._channel().ping(PING)
         return None
 
     async def close(self) -> None:
@@ -87,7 +90,7 @@ class AsyncLink:
             InvalidRequest: ``url`` is not the URL of a Redis server.
         """
         try:
-            pool = BlockingConnectionPool.from_url(url, **connection_options(Retry(NoBackoff(), 0)))
+            pool = address.async_pool(url, **connection_options(Retry(NoBackoff(), 0)))
         except (ValueError, TypeError) as error:
             raise InvalidRequest(f"{url!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}") from error
         self._redis = Redis(connection_pool=pool)

@@ -13,18 +13,19 @@ import time
 from concurrent.futures import Future
 from typing import Any, TypeAlias, TypeVar
 
-from redis import BlockingConnectionPool, Redis
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import PubSub
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from producer import address
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
-from producer.reading import MAX_RECONNECT_S, read_loop, tidy, wake_channel
+from producer.reading import MAX_RECONNECT_S, PING, read_loop, tidy, wake_channel
 from producer.results import Outcome
-from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive
+from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Ping, Steps, drive
 from producer.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,13 @@ Promise: TypeAlias = Future[Outcome]
 #: Most connections of one client, pub/sub included. A thread that finds all of them busy waits for one.
 MAX_CONNECTIONS = 32
 
-#: Seconds to connect, and to wait for one answer.
-CONNECT_TIMEOUT_S = 5.0
-REPLY_TIMEOUT_S = 30.0
+#: Seconds to connect, and to send one image or wait for one answer; then the connection counts as lost. A client behind
+#: a slow line sets its own in the URL: ``?socket_timeout=60``.
+CONNECT_TIMEOUT_S = 3.0
+REPLY_TIMEOUT_S = 6.0
+
+#: Seconds that a thread waits for one of the connections.
+POOL_TIMEOUT_S = 30.0
 
 CLOSED = "The client was closed before the job ended. The job goes on; pick it up with Client().job(job_id)."
 
@@ -48,7 +53,7 @@ def connection_options(retry: Any) -> dict[str, Any]:
     return {
         "retry": retry,
         "max_connections": MAX_CONNECTIONS,
-        "timeout": REPLY_TIMEOUT_S,
+        "timeout": POOL_TIMEOUT_S,
         "socket_timeout": REPLY_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
@@ -81,6 +86,8 @@ class Port:
                     self._pubsub.subscribe(*channels)
             case Join(channel, leave):
                 (self._channel().unsubscribe if leave else self._channel().subscribe)(channel)
+            case Ping():
+                self._channel().ping(PING)
         return None
 
     def close(self) -> None:
@@ -113,7 +120,7 @@ class Link:
             InvalidRequest: ``url`` is not the URL of a Redis server.
         """
         try:
-            pool = BlockingConnectionPool.from_url(url, **connection_options(Retry(NoBackoff(), 0)))
+            pool = address.pool(url, **connection_options(Retry(NoBackoff(), 0)))
         except (ValueError, TypeError) as error:
             raise InvalidRequest(f"{url!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}") from error
         self.pid = os.getpid()

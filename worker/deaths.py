@@ -47,7 +47,7 @@ def is_answered(redis: Redis, job_id: str) -> bool:
 
 def begin(redis: Redis, job_id: str) -> int:
     """Note that ``job_id`` begins; return how often it was begun before and not ended, as when its worker died."""
-    with redis.pipeline(transaction=False) as pipe:
+    with redis.pipeline() as pipe:
         pipe.incr(BEGUN_PREFIX + job_id)
         pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
         count: int = pipe.execute()[0]

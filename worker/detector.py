@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from redis import BlockingConnectionPool, Redis
-from redis.backoff import ExponentialBackoff
+from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from producer import blobs, dead, wire
+from producer import address, blobs, dead, wire
 from producer.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -36,7 +36,9 @@ from worker import deaths, decode, ledger, models, network
 from worker.admission import Admission
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
+from worker.insist import InsistentRedis
 from worker.network import Network
+from worker.patience import until_done
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -263,6 +265,9 @@ class Detector:
     def finish(self, job_id: str, queue: str | None, images: Sequence[object]) -> None:
         """Forget a job whose outcome is stored: remove its images' bytes, its count and its entry in the ledger."""
         refs = [image["ref"] for image in images if isinstance(image, dict) and isinstance(image.get("ref"), str)]
+        until_done(lambda: self._finish(job_id, queue, refs), unless=self._check_open)
+
+    def _finish(self, job_id: str, queue: str | None, refs: list[str]) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             for ref in refs:
                 if ref.startswith(wire.BLOB_PREFIX):
@@ -271,6 +276,10 @@ class Detector:
             if queue is not None:
                 ledger.strike_out(pipe, queue, job_id)
             pipe.execute()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise QueueClosedError
 
     def is_counted(self, job_id: str) -> bool:
         """Tell whether the death of this process would be held against the job."""
@@ -288,6 +297,10 @@ class Detector:
         seconds, _ = self._redis.time()
         said: dict[Any, Any] = {name: _describe(one, seconds) for name, one in self.networks.items()}
         self._redis.hset(wire.MODELS_KEY, mapping=said)
+
+    def drop_connections(self) -> None:
+        """Let go of idle connections to Redis, which may have been lost without a sign; new ones are made at need."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Say what is loaded and how busy it is, as plain JSON."""
@@ -343,8 +356,11 @@ class Detector:
         """Count a job as begun and go on with its images, unless it was answered before or has ended two workers."""
         try:
             error = self._refusal(detecting)
+        except RedisError as problem:
+            logger.warning("job.not_counted job=%s error=%s", detecting.request.job_id, problem)
+            error = None  # then it is a job like any other
         except Exception:
-            logger.exception("job.not_counted job=%s", detecting.request.job_id)  # then it is a job like any other
+            logger.exception("job.not_counted job=%s", detecting.request.job_id)
             error = None
         if error is not None:
             detecting.settle_all(error)
@@ -412,7 +428,7 @@ class Detector:
             raise QueueClosedError
         _check_still_wanted(detecting)
         began = time.monotonic()
-        data = self._fetch(request.images[index])
+        data = self._fetch(detecting, request.images[index])
         times["fetch"], began = _lap(began)
         _check_still_wanted(detecting)
         pixels = decode.decode(data, self._limits)
@@ -422,11 +438,16 @@ class Detector:
         times["wait"] = flight.waited_s * 1000
         return flight
 
-    def _fetch(self, raw: object) -> bytes:
+    def _fetch(self, detecting: Detecting, raw: object) -> bytes:
+        def unless() -> None:
+            self._check_open()
+            _check_still_wanted(detecting)
+
         image = wire.Image.parse(raw)
         if image.ref is None:
             return image.data or b""
-        return blobs.get(self._redis, image.ref, most_bytes=self._limits.max_bytes)
+        ref = image.ref
+        return until_done(lambda: blobs.get(self._redis, ref, most_bytes=self._limits.max_bytes), unless=unless)
 
 
 class _SelfTest(Future[bool]):
@@ -476,17 +497,17 @@ def _check_still_wanted(detecting: Detecting) -> None:
 
 
 def _connect(url: str, *, connections: int) -> Redis:
-    """Connect for the decode threads and finishers; a server that is away for a while is waited for."""
-    pool = BlockingConnectionPool.from_url(
+    """Connect for the decode threads and finishers. One try each: what may be tried again, is (:func:`until_done`)."""
+    pool = address.pool(
         url,
         max_connections=connections,
-        health_check_interval=10,
+        health_check_interval=3,
         socket_keepalive=True,
-        socket_timeout=15,
-        socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 8),
+        socket_timeout=2.5,
+        socket_connect_timeout=3,
+        retry=Retry(NoBackoff(), 0),
     )
-    return Redis(connection_pool=pool)
+    return InsistentRedis.from_pool(pool)
 
 
 def _describe(one: Network, seen_at: float) -> str:

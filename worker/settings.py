@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from producer.address import SENTINEL_SCHEME, SentinelAddress
 from producer.errors import InvalidRequest
 from producer.wire import MAX_IMAGE_BYTES, check_model_name
 
@@ -160,8 +161,11 @@ def hide_password(url: str) -> str:
 
 
 def _url(text: str) -> str:
+    if text.startswith(SENTINEL_SCHEME):
+        SentinelAddress.parse(text)
+        return text
     if not text.startswith(("redis://", "rediss://")):  # what Celery's broker and the image store both understand
-        raise ValueError("expected redis:// or rediss://")
+        raise ValueError("expected redis://, rediss:// or sentinel://")
     try:
         urlsplit(text).port  # noqa: B018 - parsed when asked for
     except ValueError:

@@ -12,6 +12,7 @@ import producer
 #: Every module, the lowest first.
 LADDER = [
     "errors",
+    "address",
     "wire",
     "blobs",
     "envelope",

@@ -1,0 +1,134 @@
+"""Redis as Celery and kombu use it in a worker: with a client that may write when memory is full.
+
+Stage: under Celery's consumer and its result backend; ``worker/app.py`` and ``celeryconfig.py`` select the classes.
+Neighbour: :mod:`worker.insist`, the client.
+
+Mirrors kombu 5.7 ``kombu.transport.redis`` (``Channel._get_client``) and celery 5.7 ``celery.backends.redis``
+(``RedisBackend._get_client``, ``connection_errors``).
+"""
+
+import functools
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from celery.backends.redis import RedisBackend, SentinelBackend
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as transport
+from redis import Redis
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
+
+from worker.insist import MAY_EXCEED, InsistentRedis
+
+
+class _Steadfast:
+    """What both kinds of kombu's channel have here."""
+
+    #: All set by kombu: connection on which a BRPOP was sent, monotonic time of that, seconds it may take.
+    _in_poll: Any
+    _brpop_sent_at: Any
+    brpop_timeout: float
+    _disconnect_pools: Any
+    _create_client: Any
+
+    #: Whether an acknowledgement failed: its message is no job's any more, and only a new channel forgets it.
+    ack_failed = False
+
+    def _get_client(self) -> type[Redis]:
+        return InsistentRedis
+
+    @functools.cached_property
+    def _refresh_binding(self) -> Any:
+        """Note a queue that expires, such as that of a worker's answers to remote control; at start there is one."""
+        return self._create_client().register_script(MAY_EXCEED + transport.REFRESH_BINDING)
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        """Acknowledge a message."""
+        try:
+            super().basic_ack(delivery_tag, multiple)  # type: ignore[misc]
+        except Exception:
+            self.ack_failed = True
+            raise
+
+    def is_lost(self, patience_s: float) -> bool:
+        """Tell whether to connect anew: the answer to BRPOP is overdue, which a server gives within its timeout."""
+        if self.ack_failed:
+            return True
+        if not self._in_poll or self._brpop_sent_at is None or self._is_readable():
+            return False
+        return bool(time.monotonic() - self._brpop_sent_at > self.brpop_timeout + patience_s)
+
+    def abandon(self) -> None:
+        """Let go of the sockets, so that closing does not wait for a server that is silent; what has come is kept.
+
+        What is not acknowledged is not put back either: jobs in flight go on, and the next channel adopts them.
+        """
+        if self._in_poll and not self._is_readable():
+            self._in_poll.disconnect()
+        self._disconnect_pools()
+        self.do_restore = False
+
+    def _is_readable(self) -> bool:
+        sock = self._in_poll._sock  # noqa: SLF001 - kombu looks at it as well
+        come: bool = transport._socket_readable(sock) if sock is not None else False  # noqa: SLF001
+        return come
+
+
+def adopt(channel: Any, messages: Iterable[Any]) -> None:
+    """Make ``messages``, which came on a connection that is lost, those of ``channel``: to be renewed, acknowledged."""
+    for message in messages:
+        message.channel = channel
+        channel.qos._delivered[message.delivery_tag] = message  # noqa: SLF001 - kombu has no public name for it
+
+
+def abandon(connection: Any) -> None:
+    """Let go of the sockets of a broker connection that is lost."""
+    for channel in list(getattr(connection.transport, "channels", None) or ()):
+        if isinstance(channel, _Steadfast):
+            channel.abandon()
+
+
+class Channel(_Steadfast, transport.Channel):
+    """kombu's channel, with such a client."""
+
+
+class SentinelChannel(_Steadfast, transport.SentinelChannel):
+    """kombu's channel to the master that Sentinel names, with such a client."""
+
+
+class Transport(transport.Transport):
+    """For ``redis://`` and ``rediss://``."""
+
+    Channel = Channel
+
+
+class SentinelTransport(transport.SentinelTransport):
+    """For ``sentinel://``."""
+
+    Channel = SentinelChannel
+
+
+def register() -> None:
+    """Have kombu use these transports for their URLs in this process; its setting for that is lost at a reconnect."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = "worker.broker:Transport"
+    TRANSPORT_ALIASES["sentinel"] = "worker.broker:SentinelTransport"
+
+
+class _Persistent:
+    """Goes on trying to store a result for as long as the server refuses it for a reason that will pass."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.connection_errors: tuple[type[Exception], ...] = (*self.connection_errors, OutOfMemoryError, ReadOnlyError)
+
+    def _get_client(self) -> type[Redis]:
+        return InsistentRedis
+
+
+class Results(_Persistent, RedisBackend):  # type: ignore[misc]
+    """For ``redis://`` and ``rediss://``."""
+
+
+class SentinelResults(_Persistent, SentinelBackend):  # type: ignore[misc]
+    """For ``sentinel://``."""
