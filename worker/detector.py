@@ -357,7 +357,7 @@ class Detector:
         self._admission.enter(lambda: self._begin(detecting, alone=suspect), alone=suspect)
 
     def _begin(self, detecting: Detecting, *, alone: bool = False) -> None:
-        detecting.add_done_callback(lambda _: self._excuse_cancelled(detecting))
+        detecting.add_done_callback(self._excuse_cancelled)  # not a lambda of its own: a future keeps its callbacks
         if alone:
             self._alone[detecting.request.job_id] = True
             detecting.add_done_callback(self._settled_alone)
@@ -413,8 +413,9 @@ class Detector:
         self._bury(detecting, error)
         return error, None
 
-    def _excuse_cancelled(self, detecting: Detecting) -> None:
+    def _excuse_cancelled(self, settled: Future[list[Outcome]]) -> None:
         """Take back the count of a cancelled job: the pool cannot know of one that began while it was cancelled."""
+        detecting = cast(Detecting, settled)
         if detecting.cancelled_by is not None and self.is_counted(detecting.request.job_id):
             with contextlib.suppress(RuntimeError):  # the worker stops, and excuses all
                 self._threads.submit(self.excuse, detecting.request.job_id)

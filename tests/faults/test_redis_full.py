@@ -26,7 +26,11 @@ def small(tmp_path: Path) -> Any:
 
 def test_workers_empty_a_full_server(small: Broker, picture: bytes, start_workers: StartWorkers) -> None:
     """Given a server filled with images, and more so than it may be, when a worker starts, then all are answered."""
-    with Client(small.url, model=MODEL) as client, Observer(small.url) as observer, Redis.from_url(small.url) as redis:
+    with (
+        Client(small.url, model=MODEL, when_full="refuse") as client,
+        Observer(small.url) as observer,
+        Redis.from_url(small.url) as redis,
+    ):
         jobs = []
         with contextlib.suppress(Overloaded):
             while len(jobs) < 10_000:
@@ -47,7 +51,11 @@ def test_workers_empty_a_full_server(small: Broker, picture: bytes, start_worker
 def test_a_server_that_becomes_full_under_load(broker: Broker, picture: bytes, start_workers: StartWorkers) -> None:
     """Given load, when there is no memory and then there is again, then the client is told, and nothing is lost."""
     start_workers(broker.url, 1)
-    with Client(broker.url) as client, Observer(broker.url) as observer, Load(client, picture) as load:
+    with (
+        Client(broker.url, when_full="refuse") as client,
+        Observer(broker.url) as observer,
+        Load(client, picture) as load,
+    ):
         assert_resumes(load)
         broker.set_memory(1_000_000)
         eventually(lambda: len(load.refused) > 20, "refused submits")

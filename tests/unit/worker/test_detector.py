@@ -31,7 +31,7 @@ from tests.hazards import networks
 from tests.hazards.child import Wrapped
 from tests.reference import iou
 from tests.unit.worker.conftest import Load
-from worker import decode, models, network, resize
+from worker import decode, models, network
 from worker.cpu import Plan
 from worker.decode import Frame
 from worker.detector import Detecting, Detector, Request, open_detector, to_detections
@@ -277,7 +277,7 @@ def test_what_nobody_foresaw_is_an_internal_error_with_an_incident_s_number(star
     def fit(*_):
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(resize, "fit", fit)
+    monkeypatch.setattr(decode, "fit", fit)
 
     (error,) = finish(start(tiny(networks.echo)).start(ask(picture(), job_id="j9")))
 
