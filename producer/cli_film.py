@@ -229,8 +229,8 @@ def _follow(live: Live, pages: Pages, ages_ms: "deque[float]") -> None:
         seen: Seen
         for seen in stack.enter_context(contextlib.closing(live.answers())):
             shot = seen.shot
-            pages.add(shot.number, shot.time_s, shot.pixels, seen.result, seen.error)
             ages_ms.append(1000 * shot.age_s())
+            pages.add(shot.number, shot.time_s, shot.pixels, seen.result, seen.error)
             progress.update(task, advance=1, age=ages_ms[-1], dropped=live.counts.dropped)
 
 

@@ -105,6 +105,18 @@ def test_what_is_too_late_is_dropped_and_withdrawn(url: str) -> None:
     assert live.counts.late + live.counts.skipped == live.counts.taken == 300
 
 
+def test_a_slow_watcher_gets_fresh_shots_too(url: str, worker: StandIn) -> None:
+    """Given someone who takes long over each answer, then each is within the limit, and the others were dropped."""
+    with Client(url) as client:
+        live = Live(Fast(600), encode, client, max_age_s=0.2, window=16)
+        ages = []
+        for seen in live.answers():
+            ages.append(seen.shot.age_s())
+            time.sleep(0.05)  # what drawing and writing may cost
+    assert max(ages) < 0.3
+    assert live.counts.answered + live.counts.dropped == live.counts.taken == 600
+
+
 def test_leaving_early_closes_the_source(url: str, worker: StandIn) -> None:
     """Given a watcher that stops after one answer, then the source is closed and no thread stays."""
     source = Fast(1_000_000)
