@@ -1,6 +1,7 @@
 """The Celery application of the workers: ``celery -A worker.app worker``.
 
-Stage: start. Neighbours: ``celeryconfig.py`` has Celery's keys that are the same everywhere; those that depend on
+Stage: start. Neighbours: ``celeryconfig.py`` has Celery's keys that are the same everywhere; it stands at the top of
+the project and is linked into this package, so that a celeryconfig.py in a user's folder is never taken for it. Keys that depend on
 ``FLEET_*`` are given here as defaults, read when Celery first asks for its configuration and not at import.
 """
 
@@ -53,7 +54,7 @@ def _queue(name: str) -> Queue:
 
 
 app = Celery("fleet", include=["worker.tasks"])
-app.config_from_object("celeryconfig")
+app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
 app.steps["worker"].add(SweepStep)
