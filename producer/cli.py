@@ -15,6 +15,7 @@ from typing import Any, Protocol, TextIO
 import click
 
 from producer.answers import Answer
+from producer.cli_autoscale import autoscale
 from producer.cli_film import detect_films, watch
 from producer.client import DEFAULT_URL, Client
 from producer.errors import FleetError, InvalidImage, InvalidRequest, UnknownModel
@@ -66,6 +67,7 @@ def main() -> None:
     """Send images to the detection fleet and read detections back."""
 
 
+main.add_command(autoscale)
 main.add_command(watch)
 
 
