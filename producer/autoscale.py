@@ -4,16 +4,14 @@ Stage: under :mod:`producer.cli_autoscale`. :func:`read` looks into Redis, :clas
 nothing is done here.
 """
 
-import json
 import math
 from collections import deque
 from dataclasses import dataclass, field
 
 from redis import Redis
 
-from producer.dispatch import DEFAULT_MODEL
-from producer.envelope import UNACKED_KEY
-from producer.wire import MODELS_KEY, SENT_AT_HEADER, queue_keys, queue_of
+from producer.status import read_status
+from producer.wire import model_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +79,7 @@ class Scaler:
 
 def read(redis: Redis) -> Backlog:
     """Read the backlog of all models; two round trips, however long it is."""
-    seconds, fraction = redis.time()
-    # Where no worker has run yet, clients send to the default model.
-    models = [_text(name) for name in redis.hkeys(MODELS_KEY)] or [DEFAULT_MODEL]
-    lists = [key for model in models for key in queue_keys(queue_of(model))]
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.hlen(UNACKED_KEY)
-        for key in lists:
-            pipe.llen(key)
-            pipe.lindex(key, -1)  # the end that is served next
-        held, *replies = pipe.execute()
-    sent = [at for message in replies[1::2] if (at := _sent_at(message)) is not None]
-    oldest_s = max(0.0, seconds + fraction / 1e6 - min(sent)) if sent else 0.0
-    return Backlog(sum(replies[::2]), held, oldest_s)
-
-
-def _sent_at(message: bytes | None) -> float | None:
-    try:
-        return float(json.loads(message or b"")["headers"][SENT_AT_HEADER])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None  # of a bare Celery program
-
-
-def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+    status = read_status(redis)
+    queues = [one for one in status.queues if model_of(one.queue) is not None]
+    oldest_s = max((one.oldest_s or 0.0 for one in queues), default=0.0)
+    return Backlog(sum(one.waiting for one in queues), status.in_flight, oldest_s)

@@ -16,24 +16,15 @@ import click
 
 from producer.answers import Answer
 from producer.cli_autoscale import autoscale
+from producer.cli_dead import dead
 from producer.cli_film import detect_films, watch
-from producer.client import DEFAULT_URL, Client
+from producer.cli_status import status
+from producer.client import Client
 from producer.errors import FleetError, InvalidImage, InvalidRequest, UnknownModel
 from producer.local import LocalFleetError, local_fleet
 from producer.paths import expand, is_film
-from producer.report import (
-    INTERRUPTED,
-    SOME_FAILED,
-    TERMINATED,
-    USAGE,
-    Tally,
-    end,
-    json_line,
-    lines_of,
-    open_lines,
-    progress_bar,
-    with_opencv,
-)
+from producer.report import INTERRUPTED, TERMINATED, Tally, json_line, lines_of, open_lines, progress_bar, with_opencv
+from producer.terminal import SOME_FAILED, USAGE, end, url_option
 from producer.wire import MAX_BATCH, Result
 
 
@@ -68,12 +59,14 @@ def main() -> None:
 
 
 main.add_command(autoscale)
+main.add_command(dead)
+main.add_command(status)
 main.add_command(watch)
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--url", envvar="FLEET_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The Redis.")
+@url_option
 @click.option("--model", help="Model to use; needed when the fleet serves several.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="Least score of a detection; default: the model's.")
 @click.option("--draw", type=click.Path(path_type=Path), metavar="DIR|FILM", help="Draw copies into DIR, or a FILM.")

@@ -17,8 +17,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.autoscale import Rules, Scaler, read
-from producer.client import DEFAULT_URL
-from producer.report import SOME_FAILED, USAGE, end, plural
+from producer.report import plural
+from producer.terminal import SOME_FAILED, USAGE, end, url_option
 
 #: Longer than a worker may take to drain: compose waits for those that go.
 _COMPOSE_WITHIN_S = 120.0
@@ -69,7 +69,7 @@ class Compose:
 
 
 @click.command()
-@click.option("--url", envvar="FLEET_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The Redis.")
+@url_option
 @click.option("--min", "least", type=click.IntRange(0), default=1, show_default=True, help="Workers always there.")
 @click.option("--max", "most", type=click.IntRange(1), default=4, show_default=True, help="Workers at most.")
 @click.option("--jobs", type=click.IntRange(1), default=40, show_default=True, help="Jobs per worker.")

@@ -19,18 +19,15 @@ import click
 from rich.progress import TextColumn
 
 from producer.answers import Answer
-from producer.client import DEFAULT_URL, Client
+from producer.client import Client
 from producer.errors import FleetError, InvalidImage, InvalidRequest, UnknownModel
 from producer.live import Live, Seen
 from producer.local import LocalFleetError, local_fleet
 from producer.paths import is_film
 from producer.report import (
-    SOME_FAILED,
     TERMINATED,
-    USAGE,
     Rate,
     Tally,
-    end,
     json_line,
     lines_of,
     open_lines,
@@ -38,6 +35,7 @@ from producer.report import (
     shown,
     with_opencv,
 )
+from producer.terminal import SOME_FAILED, USAGE, end, url_option
 from producer.wire import Result
 
 #: Most bytes of pixels that wait to be drawn into.
@@ -162,7 +160,7 @@ class Watch:
 
 @click.command()
 @click.argument("source")
-@click.option("--url", envvar="FLEET_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The Redis.")
+@url_option
 @click.option("--model", help="Model to use; needed when the fleet serves several.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="Least score of a detection; default: the model's.")
 @click.option("--draw", type=click.Path(dir_okay=False, path_type=Path), metavar="FILM", help="Draw into FILM.")

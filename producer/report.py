@@ -1,7 +1,7 @@
-"""What the command line says and how it ends, the same for every command.
+"""How results are told: lines, JSON lines, a bar, a sentence at the end.
 
-Stage: below :mod:`producer.cli` and :mod:`producer.cli_film`. Results go to standard output,
-all else to standard error.
+Stage: below :mod:`producer.cli` and :mod:`producer.cli_film`. Results go to standard output, all else to standard
+error.
 
 Exit status: 0 all well; 1 an image failed, or the fleet cannot be reached; 2 wrong usage; 130 after Ctrl-C.
 """
@@ -14,9 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, cast
+from typing import Any, TextIO, cast
 
-import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -30,9 +29,10 @@ from rich.progress import (
 from rich.text import Text
 
 from producer.errors import FleetError
+from producer.terminal import USAGE, end
 from producer.wire import Result
 
-SOME_FAILED, USAGE, TERMINATED, INTERRUPTED = 1, 2, 143, 130
+TERMINATED, INTERRUPTED = 143, 130
 
 
 def plural(number: int, noun: str) -> str:
@@ -118,9 +118,3 @@ def with_opencv(module: str, wanted_by: str) -> Any:
         return cast("Any", importlib.import_module(module))
     except ImportError as error:
         end(USAGE, f'{wanted_by} needs OpenCV ({error}): pip install "detection-fleet[draw]"')
-
-
-def end(status: int, sentence: str) -> NoReturn:
-    """Say why and end the program."""
-    click.echo(sentence, err=True)
-    sys.exit(status)

@@ -45,6 +45,10 @@ MODELS_KEY = "fleet:models"
 ANNOUNCE_EVERY_S = 5.0
 SERVED_WITHIN_S = 30.0
 
+#: Sorted set: name of every worker -> when it last said that it lives, by Redis's clock. It does so every two seconds.
+WORKERS_KEY = "fleet:workers"
+ALIVE_WITHIN_S = 15.0
+
 #: Keys of image bytes start so; a worker reads no other key on a request's behalf.
 BLOB_PREFIX = "fleet:blob:"
 
@@ -53,11 +57,26 @@ BLOB_PREFIX = "fleet:blob:"
 LEDGER_PREFIX = "fleet:ledger:"
 JOBS_KEY = "fleet:jobs"
 
+#: Counter of one job: how often a worker has begun it. Removed when it ends.
+BEGUN_PREFIX = "fleet:begun:"
+
+#: Key of one job that was sent again from the dead list -> its new deadline, by Redis's clock.
+REPLAYED_PREFIX = "fleet:replayed:"
+
 #: Message header of our own client: when the job was sent, seconds since 1970 by Redis's clock.
 SENT_AT_HEADER = "fleet_sent_at"
 
 #: Largest image inside a message; a larger one goes to Redis by itself and the message carries its key.
 MAX_INLINE_BYTES = 256 * 1024
+
+#: Largest message, as it lies in Redis, and the most values (lists, objects, commas) that its JSON may hold: a few
+#: bytes of JSON can take twenty times as many in memory.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_VALUES = 200_000
+
+#: Bytes of messages that a worker holds at once, waiting ones and those with an ETA included. Beyond, it fetches no
+#: more until one has ended, whatever their number.
+MAX_HELD_BYTES = 64 * 1024 * 1024
 
 #: Largest image, encoded.
 MAX_IMAGE_BYTES = 32 * 1024 * 1024

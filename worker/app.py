@@ -12,7 +12,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from producer import wire
-from worker import cpu, settings
+from worker import codecs, cpu, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
@@ -53,7 +53,8 @@ def _queue(name: str) -> Queue:
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
-app = Celery("fleet", include=["worker.tasks"])
+codecs.install()
+app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP")
 app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)

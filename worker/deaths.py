@@ -11,17 +11,15 @@ from typing import Any
 from redis import Redis
 
 from producer import dead
+from producer.books import COUNTERS_KEY
 from producer.errors import FleetError, InternalError
 from producer.results import meta_key, read_meta
+from producer.wire import BEGUN_PREFIX
 
 logger = logging.getLogger(__name__)
 
-#: Counter of one job: how often it was begun. Removed when it ends; forgotten after a day.
-BEGUN_PREFIX = "fleet:begun:"
+#: The counter of a job is forgotten after a day.
 BEGUN_TTL_S = 86400
-
-#: Hash of the fleet's counters: messages that came again, and those of them that were answered before.
-COUNTERS_KEY = "fleet:counters"
 
 #: A job that has ended this many workers is not begun again.
 DEATHS = 2
@@ -41,17 +39,14 @@ def is_answered(redis: Redis, job_id: str) -> bool:
     raw: Any = redis.get(meta_key(job_id))
     if read_meta(raw) is None:
         return False
-    redis.hincrby(COUNTERS_KEY, "duplicates")
+    redis.hincrby(COUNTERS_KEY, "answered_before")
     return True
 
 
-def begin(redis: Redis, job_id: str) -> int:
-    """Note that ``job_id`` begins; return how often it was begun before and not ended, as when its worker died."""
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.incr(BEGUN_PREFIX + job_id)
-        pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
-        count: int = pipe.execute()[0]
-    return count - 1
+def begin(pipe: Any, job_id: str) -> None:
+    """Add to ``pipe`` what notes that ``job_id`` begins; the first of two replies is how often, this time too."""
+    pipe.incr(BEGUN_PREFIX + job_id)
+    pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
 
 
 def end(pipe: Any, job_id: str) -> None:

@@ -16,13 +16,12 @@ from typing import Any
 
 from redis import Redis
 
+from producer.books import strike_out
+from producer.envelope import UNACKED_INDEX_KEY
 from producer.ids import deadline_of
-from producer.wire import JOBS_KEY, LEDGER_PREFIX, ledger_key, queue_keys
+from producer.wire import JOBS_KEY, LEDGER_PREFIX, PRIORITY_SEPARATOR, REPLAYED_PREFIX, ledger_key, queue_keys
 
 logger = logging.getLogger(__name__)
-
-#: kombu's sorted set of messages that a worker has fetched and not acknowledged: delivery tag -> when.
-UNACKED_INDEX_KEY = "unacked_index"
 
 #: Sorted set: id -> when a sweep first missed it.
 SUSPECTS_KEY = "fleet:suspects"
@@ -53,13 +52,6 @@ return 1
 """
 
 
-def strike_out(pipe: Any, queue: str, job_id: str) -> None:
-    """Add to ``pipe`` what removes an ended job from the ledger; any other id is fine."""
-    pipe.hdel(JOBS_KEY, job_id)
-    for name in queue_keys(queue):
-        pipe.zrem(ledger_key(name), job_id)
-
-
 class Sweep:
     """Looks after the ledgers of some queues."""
 
@@ -82,11 +74,13 @@ class Sweep:
         before, start = (f"({oldest}" if oldest is not None else now), 0
         while True:
             found: Any = self._redis.zrange(ledger_key(name), "-inf", before, byscore=True, offset=start, num=CHUNK)
-            ids = [raw.decode() for raw in found]
+            ids, junk = _sorted_out(found)
+            if junk:
+                self._redis.zrem(ledger_key(name), *junk)
             left, again = self._look_at(name, ids, now)
             sent += again
             start += left
-            if len(ids) < CHUNK:
+            if len(found) < CHUNK:
                 return sent
 
     def _oldest_waiting(self, name: str) -> float | None:
@@ -105,12 +99,12 @@ class Sweep:
             for job_id in ids:
                 pipe.exists(_result_key(job_id))
             held, *ended = pipe.execute()
-        over = [job_id for job_id, known in zip(ids, ended, strict=True) if known or _is_over(job_id, now)]
+        late = self._late(ids, now)
+        over = [job_id for job_id, known in zip(ids, ended, strict=True) if known or job_id in late]
         missing = [one for one, score in zip(ids, held, strict=True) if score is None and one not in set(over)]
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in over:
-                pipe.hdel(JOBS_KEY, job_id)
-                pipe.zrem(ledger_key(name), job_id)
+                strike_out(pipe, name.partition(PRIORITY_SEPARATOR)[0], job_id)
             pipe.zrem(SUSPECTS_KEY, "", *(one for one in ids if one not in set(missing)))
             for job_id in missing:
                 pipe.zadd(SUSPECTS_KEY, {job_id: now}, nx=True)
@@ -120,7 +114,20 @@ class Sweep:
         again = [job_id for job_id in due if self._send_again(name, job_id)]
         return len(ids) - len(over), again
 
+    def _late(self, ids: list[str], now: float) -> set[str]:
+        """Return the jobs whose deadline has passed: their clients have been told so, and nobody waits."""
+        late = [job_id for job_id in ids if _is_over(job_id, now)]
+        if not late:
+            return set()
+        replayed: Any = self._redis.mget([REPLAYED_PREFIX + job_id for job_id in late])
+        return {one for one, until in zip(late, replayed, strict=True) if until is None or now > float(until)}
+
     def _send_again(self, name: str, job_id: str) -> bool:
+        message: Any = self._redis.hget(JOBS_KEY, job_id)
+        if (
+            message is not None and _id_of(message) != job_id
+        ):  # a worker would drop it, and the next sweep miss it again
+            self._redis.hdel(JOBS_KEY, job_id)
         keys = [name, LEDGER_PREFIX + name, JOBS_KEY, SUSPECTS_KEY, UNACKED_INDEX_KEY, _result_key(job_id)]
         sent = bool(self._resend(keys=keys, args=[job_id]))
         if sent:
@@ -128,12 +135,21 @@ class Sweep:
         return sent
 
 
+def _sorted_out(found: list[bytes]) -> tuple[list[str], list[bytes]]:
+    """Tell our clients' ids, which carry a deadline, from whatever else somebody wrote into the ledger."""
+    ids = [raw.decode("ascii", "replace") for raw in found]
+    known = [deadline_of(job_id) is not None for job_id in ids]
+    return [one for one, ours in zip(ids, known, strict=True) if ours], [
+        raw for raw, ours in zip(found, known, strict=True) if not ours
+    ]
+
+
 def _result_key(job_id: str) -> str:
     return f"celery-task-meta-{job_id}"
 
 
 def _is_over(job_id: str, now: float) -> bool:
-    """Tell whether the job's deadline has passed: its client has been told so, and nobody waits."""
+    """Tell whether the deadline in the job's id has passed."""
     deadline = deadline_of(job_id)
     return deadline is not None and now > deadline + MISSING_FOR_S
 

@@ -31,7 +31,7 @@ from tests.hazards import networks
 from tests.hazards.child import Wrapped
 from tests.reference import iou
 from tests.unit.worker.conftest import Load
-from worker import decode, models, network
+from worker import decode, models, network, resize
 from worker.cpu import Plan
 from worker.decode import Frame
 from worker.detector import Detecting, Detector, Request, open_detector, to_detections
@@ -274,10 +274,10 @@ def test_an_inference_that_openvino_does_not_start_is_a_failed_inference(start: 
 def test_what_nobody_foresaw_is_an_internal_error_with_an_incident_s_number(start: Open, monkeypatch, caplog):
     """The number leads from the caller's error to the traceback in the worker's log; the details stay there."""
 
-    def letterbox(*_):
+    def fit(*_):
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(decode, "letterbox", letterbox)
+    monkeypatch.setattr(resize, "fit", fit)
 
     (error,) = finish(start(tiny(networks.echo)).start(ask(picture(), job_id="j9")))
 
@@ -330,15 +330,15 @@ def test_a_deadline_that_passes_while_the_image_is_fetched_saves_the_decoding(
     start: Open, decodes, monkeypatch, connection
 ):
     """It is looked at once more before the expensive part."""
-    deadline, key, real = time.time() + 0.3, blobs.new_key(), blobs.get
+    deadline, key, real = time.time() + 0.3, blobs.new_key(), blobs.read
     connection.set(key, picture()["data"])
 
-    def slow_get(*args, **options):
+    def slow_read(*args, **options):
         data = real(*args, **options)
         threading.Event().wait(max(0.0, deadline - time.time()) + 0.01)
         return data
 
-    monkeypatch.setattr(blobs, "get", slow_get)
+    monkeypatch.setattr(blobs, "read", slow_read)
 
     (error,) = finish(start(tiny(networks.echo)).start(ask({"ref": key}, deadline=deadline)))
 
