@@ -6,6 +6,7 @@ or that it needs Docker, a cluster or a camera.
 """
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,7 +23,11 @@ from tests.integration.producer.test_films import write_film
 from worker.valkey import free_port
 
 #: Pages that are sessions.
-PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "tutorial.md",
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 
 ALL = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
@@ -31,11 +36,11 @@ ALL = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 SHELL = r"""
 set -euo pipefail
 trap 'jobs -p | xargs -r kill || true; wait || true' EXIT
-until_() { for _ in $(seq 600); do if "$@" 2> /dev/null; then return; fi; sleep 0.1; done; cat served.log; exit 1; }
-serve() { (exec "$@") >> served.log 2>&1 & }
+until_() { for _ in $(seq 600); do if "$@" 2> /dev/null; then return; fi; sleep 0.1; done; cat "$log"; exit 1; }
+serve() { log=$(mktemp served.XXXXXX); (exec "$@") >> "$log" 2>&1 & }
 answers() { (exec 3<> "/dev/tcp/127.0.0.1/$1"); }
 fleet-worker() {
-    if [ "${1:-}" = local ]; then serve fleet-worker "$@"; until_ grep -q "^ready redis" served.log
+    if [ "${1:-}" = local ]; then serve fleet-worker "$@"; until_ grep -q "^ready redis" "$log"
     else command fleet-worker "$@"; fi
 }
 uvicorn() { serve uvicorn "$@"; until_ answers "${@: -1}"; }
@@ -81,7 +86,7 @@ def blocks(page: Path) -> list[Block]:
             language, _, rest = token.info.partition(" ")
             title = re.search(r'title="([^"]+)"', rest)
             needs = re.search(r"needs (Docker|a cluster|a camera)", comment)
-            found.append(Block(language, title[1] if title else "", needs[1] if needs else "", token.content))
+            found.append(Block(language, title[1] if title else "", needs[0] if needs else "", token.content))
         comment = ""
     return found
 
@@ -109,8 +114,8 @@ def session(page: Path, url: str) -> str:
 
 
 @pytest.fixture
-def clone(tmp_path: Path, samples: Path) -> Path:
-    """Give a folder that looks like a clone, with photos and a film of a user's."""
+def clone(tmp_path: Path, samples: Path, store: Path) -> Path:
+    """Give a folder that looks like a clone, with photos, a film and a network of a user's."""
     for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-dev.lock", "examples", "deploy"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
@@ -119,19 +124,22 @@ def clone(tmp_path: Path, samples: Path) -> Path:
     for name in ("photo.jpg", "holiday/a.jpg", "holiday/b.jpg"):
         cv2.imwrite(str(tmp_path / name), photo)
     write_film(tmp_path / "film.mp4", 40)
+    shutil.copy(store / "centerface" / "centerface.onnx", tmp_path / "best.onnx")
+    (tmp_path / "labels.txt").write_text("car\n")
+    shutil.copytree(store / "centerface", tmp_path / "store" / "centerface")
     return tmp_path
 
 
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(not block.needs for block in blocks(page))], ids=lambda page: page.stem
 )
-def test_what_a_page_says_can_be_typed(page: Path, clone: Path, faces: str, store: Path) -> None:
+def test_what_a_page_says_can_be_typed(page: Path, clone: Path, faces: str) -> None:
     """Given a page, when all it says is typed in its order, then every command succeeds."""
     environ = {
         "PATH": f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(clone),
         "FLEET_URL": faces,
-        "FLEET_MODEL_STORE": str(store),
+        "FLEET_MODEL_STORE": str(clone / "store"),
         "FLEET_CACHE_DIR": str(cache() / "compiled"),
         "LANG": "C.UTF-8",
     }
