@@ -23,7 +23,17 @@ from producer.client import Client
 from producer.errors import FleetError, InvalidImage, InvalidRequest, UnknownModel
 from producer.local import LocalFleetError, local_fleet
 from producer.paths import expand, is_film
-from producer.report import INTERRUPTED, TERMINATED, Tally, json_line, lines_of, open_lines, progress_bar, with_opencv
+from producer.report import (
+    INTERRUPTED,
+    TERMINATED,
+    Tally,
+    json_line,
+    lines_of,
+    open_lines,
+    progress_bar,
+    say,
+    with_opencv,
+)
 from producer.terminal import SOME_FAILED, USAGE, end, url_option
 from producer.wire import MAX_BATCH, Result
 
@@ -132,7 +142,7 @@ def _report(answer: Answer, tally: Tally, album: Album | None, lines: TextIO | N
         tally.detections += len(answer.result.detections)
         if not quiet:
             for line in lines_of(path, answer.result):
-                click.echo(line)
+                say(line)
         if album is not None:
             try:
                 album.add(path, answer.result)
@@ -142,7 +152,7 @@ def _report(answer: Answer, tally: Tally, album: Album | None, lines: TextIO | N
         lines.write(json_line({"path": str(path)}, answer.result, answer.error))
     if error is not None:
         tally.failed += 1
-        click.echo(f"{path}: {error} ({error.code})", err=True)
+        say(f"{path}: {error} ({error.code})", err=True)
 
 
 def _open_album(folder: Path, paths: list[Path]) -> Album:

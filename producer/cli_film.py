@@ -32,6 +32,7 @@ from producer.report import (
     lines_of,
     open_lines,
     progress_bar,
+    say,
     shown,
     with_opencv,
 )
@@ -63,10 +64,10 @@ class Pages:
             self.tally.detections += len(result.detections)
             if self.lines is not sys.stdout:
                 for line in lines_of(f"{self.name}:{number}", result):
-                    click.echo(line)
+                    say(line)
         if error is not None:
             self.tally.failed += 1
-            click.echo(f"{self.name}:{number}: {error} ({error.code})", err=True)
+            say(f"{self.name}:{number}: {error} ({error.code})", err=True)
         if self.lines is not None:
             place = {"path": self.name, "frame": number, "time_s": round(time_s, 3)}
             self.lines.write(json_line(place, result, error))

@@ -67,6 +67,13 @@ def lines_of(name: object, result: Result) -> Iterator[str]:
         yield f"{name}\t{one.label}\t{one.score:.3f}\t{box}"
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line at once, above a bar. ``click.echo`` would write past the bar on the same terminal, into it."""
+    stream = sys.stderr if err else sys.stdout
+    stream.write(f"{line}\n")
+    stream.flush()
+
+
 def json_line(place: dict[str, Any], result: Result | None, error: FleetError | None) -> str:
     """Give one JSON line: where it was, and the result or the error."""
     found = {"result": result.to_json()} if result is not None else {}

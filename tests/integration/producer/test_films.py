@@ -1,6 +1,12 @@
 """``fleet detect film.mp4``: every frame in order, an annotated film that plays, and films that cannot be read."""
 
+import contextlib
 import json
+import os
+import pty
+import re
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,7 @@ import pytest
 
 from producer import InvalidImage
 from tests.integration.producer.standin import StandIn, make_result
-from tests.integration.producer.test_cli import fleet
+from tests.integration.producer.test_cli import COMMAND, environment, fleet
 
 #: Frames of the films that these tests write, and their speed and size.
 FRAMES, FPS, WIDTH, HEIGHT = 30, 12.5, 160, 120
@@ -95,6 +101,34 @@ def test_a_frame_that_fails_is_told_and_the_film_goes_on(url: str, film: Path, t
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == f"{film}:3: This is not a picture. (invalid_image)"
     assert len(play(tmp_path / "out.mp4")[0]) == FRAMES
+
+
+def test_lines_on_a_terminal_stand_above_the_bar(url: str, film: Path) -> None:
+    """Given a terminal, then the bar shows frames of frames and a rate, and no line is written into it."""
+
+    def slow(*_: object) -> Any:
+        time.sleep(0.03)
+        return make_result().to_json()
+
+    ours, theirs = pty.openpty()
+    words = [*COMMAND, str(film), "--window", "1"]
+    environ = environment(url) | {"TERM": "xterm", "COLUMNS": "200"}
+    with (
+        StandIn(url, slow),
+        subprocess.Popen(words, env=environ, stdout=theirs, stderr=theirs, stdin=theirs) as process,
+    ):
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # what a terminal says when its other end is closed
+            while part := os.read(ours, 65536):
+                said += part
+        os.close(ours)
+    assert process.returncode == 0
+    # Colours are nothing; whatever moves the cursor begins something new.
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", re.sub(r"\x1b\[[0-9;]*m", "", said.decode()))
+    assert len(re.findall(rf"^{re.escape(str(film))}:\d+\s+face", plain, re.MULTILINE)) == FRAMES
+    assert re.search(rf"\d+/{FRAMES}", plain)
+    assert re.search(r"\d\.\d/s", plain)
 
 
 def test_a_film_that_is_cut_short_is_told(url: str, worker: StandIn, tmp_path: Path) -> None:
