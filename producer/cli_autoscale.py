@@ -17,6 +17,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.autoscale import Rules, Scaler, read
+from producer.errors import InvalidRequest
+from producer.redis_url import check_url, hide_password
 from producer.report import plural
 from producer.terminal import SOME_FAILED, USAGE, end, url_option
 
@@ -99,9 +101,9 @@ def autoscale(**options: Any) -> None:
     compose = Compose(options["service"], options["files"], options["project"])
     assumed: int | None = options["dry_run"]
     try:
-        redis = Redis.from_url(options["url"], socket_timeout=10, socket_connect_timeout=5)
-    except ValueError as error:
-        end(USAGE, f"{error}")
+        redis = Redis.from_url(check_url(options["url"]), socket_timeout=10, socket_connect_timeout=5)
+    except (ValueError, TypeError, InvalidRequest) as error:
+        end(USAGE, f"{hide_password(options['url'])!r} is not a Redis URL: {error}")
     scaler, failed = Scaler(rules), False
     with redis:
         while True:

@@ -12,8 +12,10 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from producer import wire
+from producer.redis_url import tls_of
 from worker import codecs, cpu, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
+from worker.control import ControlGuard
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
 OTHER_QUEUE = "fleet"
@@ -33,6 +35,8 @@ def keys() -> dict[str, Any]:
     return {
         "broker_url": chosen.url,
         "result_backend": chosen.url,
+        "broker_use_ssl": tls_of(chosen.url),
+        "redis_backend_use_ssl": tls_of(chosen.url),
         "task_default_queue": OTHER_QUEUE,
         "task_queues": [_queue(wire.queue_of(model)) for model in chosen.models] + [_queue(OTHER_QUEUE)],
         "broker_transport_options": {
@@ -58,4 +62,5 @@ app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP")
 app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
+app.steps["consumer"].add(ControlGuard)
 app.steps["worker"].add(SweepStep)

@@ -59,7 +59,7 @@ make() {
 """
 
 #: What a block needs more than this machine for.
-OUTSIDE = r"^(docker|kubectl|celery |fleet autoscale(?!.*--dry-run)|fleet watch (?!film))"
+OUTSIDE = r"^(docker|kubectl|celery |(FLEET_URL_FILE=\S+ )?fleet autoscale(?!.*--dry-run)|fleet watch (?!film))"
 
 #: Ports and URLs of the pages; each run has its own.
 PORTS = ("6380", "8000", "8001")
@@ -155,11 +155,8 @@ def test_every_block_that_is_not_run_names_its_reason() -> None:
     for page in ALL:
         for block in blocks(page):
             if block.language == "sh":
-                outside = re.search(
-                    r"^(docker|kubectl|fleet autoscale(?!.*--dry-run)|celery )", block.text, re.MULTILINE
-                )
-                watches = re.search(r"^fleet watch (?!film)", block.text, re.MULTILINE)
-                assert bool(block.needs) == bool(outside or watches), f"{page}: {block.text}"
+                outside = re.search(OUTSIDE, block.text, re.MULTILINE)
+                assert bool(block.needs) == bool(outside), f"{page}: {block.text}"
 
 
 def test_commands_for_docker_and_clusters_name_what_is_there() -> None:

@@ -140,6 +140,8 @@ def test_what_is_imported_is_declared() -> None:
             allowed |= requirements("worker")
         for extra, names in EXTRAS.items():
             allowed |= requirements(extra) if name in names else set()
+        if name.startswith("worker/bench"):
+            allowed |= requirements("local") | requirements("bench")
         for package in imports(name):
             owners = {owner.lower() for owner in distributions[package]}
             assert owners & allowed, f"{name} imports {package}, which is in {owners}"
