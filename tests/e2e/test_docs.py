@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,9 @@ PAGES = [
     ROOT / "docs" / "tutorial.md",
     *sorted((ROOT / "docs" / "how-to").glob("*.md")),
 ]
+
+#: What runs a page, and the file with all it said.
+Session = tuple["subprocess.Popen[bytes]", Path]
 
 ALL = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
@@ -91,6 +95,10 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+#: Pages with anything to type.
+TYPED = [page for page in PAGES if any(not block.needs for block in blocks(page))]
+
+
 def session(page: Path, url: str) -> str:
     """Write a page's blocks as one script."""
     script = [SHELL]
@@ -113,41 +121,54 @@ def session(page: Path, url: str) -> str:
     return whole
 
 
-@pytest.fixture
-def clone(tmp_path: Path, samples: Path, store: Path) -> Path:
-    """Give a folder that looks like a clone, with photos, a film and a network of a user's."""
+def clone(folder: Path, samples: Path, store: Path) -> None:
+    """Make ``folder`` look like a clone, with photos, a film and a network of a user's."""
     for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-dev.lock", "examples", "deploy"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    (tmp_path / "holiday").mkdir()
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "holiday").mkdir()
     photo = cv2.imread(str(samples / "grace_hopper.jpg"))
     for name in ("photo.jpg", "holiday/a.jpg", "holiday/b.jpg"):
-        cv2.imwrite(str(tmp_path / name), photo)
-    write_film(tmp_path / "film.mp4", 40)
-    shutil.copy(store / "centerface" / "centerface.onnx", tmp_path / "best.onnx")
-    (tmp_path / "labels.txt").write_text("car\n")
-    shutil.copytree(store / "centerface", tmp_path / "store" / "centerface")
-    return tmp_path
+        cv2.imwrite(str(folder / name), photo)
+    write_film(folder / "film.mp4", 40)
+    shutil.copy(store / "centerface" / "centerface.onnx", folder / "best.onnx")
+    (folder / "labels.txt").write_text("car\n")
+    shutil.copytree(store / "centerface", folder / "store" / "centerface")
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(not block.needs for block in blocks(page))], ids=lambda page: page.stem
-)
-def test_what_a_page_says_can_be_typed(page: Path, clone: Path, faces: str) -> None:
+@pytest.fixture(scope="module")
+def sessions(
+    faces: str, samples: Path, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Path, Session]]:
+    """Start the sessions of all pages: they wait more than they work, and together take the time of the longest."""
+    started = {}
+    for page in TYPED:
+        folder = tmp_path_factory.mktemp(page.stem)
+        clone(folder, samples, store)
+        environ = {
+            "PATH": f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(folder),
+            "FLEET_URL": faces,
+            "FLEET_MODEL_STORE": str(folder / "store"),
+            "FLEET_CACHE_DIR": str(cache() / "compiled"),
+            "LANG": "C.UTF-8",
+        }
+        with (folder / "said").open("wb") as said:
+            process = subprocess.Popen(
+                ["bash", "-c", session(page, faces)], cwd=folder, env=environ, stdout=said, stderr=said
+            )
+        started[page] = process, folder / "said"
+    yield started
+    for process, _ in started.values():
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: page.stem)
+def test_what_a_page_says_can_be_typed(page: Path, sessions: dict[Path, Session]) -> None:
     """Given a page, when all it says is typed in its order, then every command succeeds."""
-    environ = {
-        "PATH": f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(clone),
-        "FLEET_URL": faces,
-        "FLEET_MODEL_STORE": str(clone / "store"),
-        "FLEET_CACHE_DIR": str(cache() / "compiled"),
-        "LANG": "C.UTF-8",
-    }
-    script = session(page, faces)
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=clone, env=environ, capture_output=True, text=True, timeout=110, check=False
-    )
-    assert done.returncode == 0, f"{script.removeprefix(SHELL)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    process, said = sessions[page]
+    assert process.wait(110) == 0, f"{blocks(page)}\n{said.read_text()[-5000:]}"
 
 
 def test_every_block_that_is_not_run_names_its_reason() -> None:
