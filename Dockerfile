@@ -17,7 +17,7 @@ COPY producer ./producer
 COPY worker ./worker
 RUN /opt/fleet/bin/pip install --disable-pip-version-check --no-cache-dir --no-deps --no-build-isolation . \
  && mkdir /package && cd /opt/fleet/lib/python3.12/site-packages \
- && cp -r --parents producer worker celeryconfig.py detection_fleet-*.dist-info /package/ \
+ && cp -r --parents producer worker detection_fleet-*.dist-info /package/ \
  && mkdir /scripts && cp /opt/fleet/bin/fleet /opt/fleet/bin/fleet-worker /scripts/
 
 FROM python:3.12-slim

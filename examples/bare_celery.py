@@ -21,10 +21,10 @@ def main(url: str, *photos: str) -> None:
         try:
             result = answer.get(timeout=60)
         except Exception as error:  # noqa: BLE001 - args are (sentence, code), whatever the class
-            print(photo, *error.args)  # noqa: T201
+            print(photo, *error.args)
             continue
         for found in result["detections"]:
-            print(photo, found["label"], found["score"], found["box"])  # noqa: T201
+            print(photo, found["label"], found["score"], found["box"])
 
 
 if __name__ == "__main__":

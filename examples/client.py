@@ -10,10 +10,10 @@ def main(url: str, *photos: str) -> None:
     with Client(url) as client:
         for answer in client.map(photos, window=64, ordered=False):
             if answer.error is not None:
-                print(answer.image, answer.error.code, answer.error)  # noqa: T201
+                print(answer.image, answer.error.code, answer.error)
                 continue
             for found in answer.result.detections:
-                print(answer.image, found.label, found.score, found.box)  # noqa: T201
+                print(answer.image, found.label, found.score, found.box)
 
 
 if __name__ == "__main__":

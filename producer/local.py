@@ -4,6 +4,7 @@ Stage: what ``fleet detect --local`` puts before everything else. The child prin
 package never imports the worker's.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -17,6 +18,9 @@ from typing import IO
 
 #: Seconds that the child gets to finish after SIGINT.
 STOP_TIMEOUT_S = 45.0
+
+#: Linux: the signal a process gets when its parent dies (``prctl(2)``).
+_PR_SET_PDEATHSIG = 1
 
 
 class LocalFleetError(Exception):
@@ -34,12 +38,23 @@ def local_fleet(model: str | None) -> Iterator[str]:
     with tempfile.TemporaryFile() as log:
         # A session of its own: Ctrl-C must reach us first, so that jobs are cancelled before their worker goes.
         process = subprocess.Popen(  # noqa: S603 - the program of this very package
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads run yet
         )
         try:
             yield _wait_ready(process, log)
         finally:
             _stop(process)
+
+
+def _die_with_parent() -> None:
+    """A terminal that is closed, or a SIGKILL, ends us without a word to the child: the kernel tells it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _program() -> str:

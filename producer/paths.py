@@ -9,6 +9,14 @@ from pathlib import Path
 
 from producer.images import SUFFIXES
 
+#: File names that end so are films.
+FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
+
+
+def is_film(path: Path) -> bool:
+    """Tell whether ``path`` names a film, by its ending."""
+    return path.suffix.lower() in FILM_SUFFIXES
+
 
 def expand(words: Iterable[str]) -> list[Path]:
     """Return the files that ``words`` name, each once: files as they are, folders' pictures sorted, quoted globs.

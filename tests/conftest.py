@@ -66,6 +66,19 @@ def redis(own_server: str) -> Iterator[Redis]:
         yield connection
 
 
+@pytest.fixture(scope="session")
+def faces(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a fleet with one CenterFace worker, for tests of examples and docs; the whole run shares it."""
+    sign = tmp_path_factory.mktemp("faces") / "health"
+    with embedded.server() as url:
+        worker = local.start_worker("faces@test", worker_environ(url, store, sign, "centerface", {}))
+        try:
+            local.await_ready([worker], [sign])
+            yield url
+        finally:
+            local.stop([worker], 15)
+
+
 @pytest.fixture
 def start_worker(store: Path, tmp_path: Path) -> Iterator[StartWorker]:
     """Start real workers, ready when the call returns; stopped at the end of the test."""

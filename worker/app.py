@@ -1,7 +1,8 @@
 """The Celery application of the workers: ``celery -A worker.app worker``.
 
-Stage: start. Neighbours: ``celeryconfig.py`` has Celery's keys that are the same everywhere; those that depend on
-``FLEET_*`` are given here as defaults, read when Celery first asks for its configuration and not at import.
+Stage: start. Neighbours: ``celeryconfig.py`` has Celery's keys that are the same everywhere; it stands at the top of
+the project and is linked into this package, so that a celeryconfig.py in a user's folder is never taken for it. Keys
+that depend on ``FLEET_*`` are given here as defaults, read when Celery first asks and not at import.
 """
 
 import sys
@@ -85,7 +86,7 @@ def _queue(name: str) -> Queue:
 
 codecs.install()
 app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP")
-app.config_from_object("celeryconfig")
+app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
 app.steps["consumer"].add(ControlGuard)

@@ -167,6 +167,31 @@ def test_local_starts_a_worker_and_stops_it(
     assert (tmp_path / "stopped").read_text() == "local --model centerface"
 
 
+def test_local_ends_with_a_terminal_that_is_closed(
+    url: str, worker: StandIn, photos: Path, tmp_path: Path, fake_worker: Callable[[str], None]
+) -> None:
+    """Given --local, when the terminal is closed or the command killed, then its worker is stopped all the same."""
+    fake_worker(
+        f"""
+        import signal, pathlib
+        pathlib.Path("{tmp_path}/started").touch()
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            pathlib.Path("{tmp_path}/stopped").touch()
+        """
+    )
+    code = f"from producer import cli, local; local._program = lambda: {local._program()!r}; cli.main()"
+    for number in (signal.SIGHUP, signal.SIGKILL):
+        command = [sys.executable, "-c", code, "detect", str(photos), "--local"]
+        with subprocess.Popen(command, env=environment(url)) as process:
+            eventually((tmp_path / "started").exists)
+            process.send_signal(number)
+        eventually((tmp_path / "stopped").exists)
+        (tmp_path / "started").unlink()
+        (tmp_path / "stopped").unlink()
+
+
 def test_local_says_why_it_did_not_start(photos: Path, fake_worker: Callable[[str], None]) -> None:
     """Given a worker that ends at once, then its last words, and status 1."""
     fake_worker("import sys; sys.exit('no such model')")

@@ -1,0 +1,61 @@
+"""Programs that these tests start as a user would, and wait for."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+#: Where grace_hopper.jpg has her face, to a few pixels.
+FACE = (174, 128, 358, 334)
+
+
+def answers(url: str) -> bool:
+    """Tell whether a web server is there."""
+    try:
+        httpx.get(url, timeout=5)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def program(name: str) -> str:
+    """Give the path of a command that is installed beside this Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def run(
+    command: Sequence[object], url: str, *, cwd: Path = EXAMPLES, **more: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end."""
+    words, environ = [str(word) for word in command], {**os.environ, "FLEET_URL": url, **more}
+    return subprocess.run(words, cwd=cwd, env=environ, capture_output=True, text=True, timeout=100, check=False)
+
+
+@contextmanager
+def running(
+    command: Sequence[object], url: str, ready: Callable[[], bool], log: Path, *, cwd: Path = EXAMPLES
+) -> Iterator[None]:
+    """Run a server for the length of the block, from when it is ``ready``."""
+    words, environ = [str(word) for word in command], {**os.environ, "FLEET_URL": url, "PYTHONUNBUFFERED": "1"}
+    with log.open("wb") as said, subprocess.Popen(words, cwd=cwd, env=environ, stdout=said, stderr=said) as process:
+        try:
+            until = time.monotonic() + 60
+            while not ready():
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()

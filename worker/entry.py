@@ -1,0 +1,16 @@
+"""Where ``fleet-worker`` begins: it says what to install where only the client is.
+
+Stage: before :mod:`worker.cli`, which needs the extra ``worker``.
+"""
+
+import importlib
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli = importlib.import_module("worker.cli")
+    except ModuleNotFoundError as error:
+        sys.exit(f'fleet-worker needs more than the client ({error}): pip install "detection-fleet[local]"')
+    cli.main(prog_name="fleet-worker")
