@@ -27,12 +27,14 @@ T = TypeVar("T")
 class AsyncJob(Generic[T]):
     """A job, as :class:`producer.job.Job`. Belongs to its client's event loop."""
 
-    def __init__(self, link: AsyncLink, job_id: str, images: int | None, promise: AsyncPromise) -> None:
-        """Made by a client only."""
+    def __init__(
+        self, link: AsyncLink, job_id: str, images: int | None, promise: AsyncPromise, *, keep: bool = False
+    ) -> None:
+        """Made by a client only; ``keep`` leaves the result in Redis for its whole life."""
         self._link = link
         self._images = images
         self._promise = promise
-        self._collected = False
+        self._collected = keep
         #: Names the job in every process and in Celery's own tools.
         self.id = job_id
 
@@ -95,6 +97,7 @@ class AsyncClient:
         *,
         model: str | None = None,
         max_backlog: int = 10_000,
+        max_backlog_bytes: int = 1024**3,
         when_full: Literal["wait", "refuse"] = "wait",
     ) -> None:
         """Prepare a client; it connects with the first call. The arguments are those of ``Client``.
@@ -102,21 +105,21 @@ class AsyncClient:
         Raises:
             InvalidRequest: an argument is out of range.
         """
-        self._link = AsyncLink(url, Rules(model, max_backlog, when_full))
+        self._link = AsyncLink(url, Rules(model, max_backlog, max_backlog_bytes, when_full))
 
     async def submit(self, image: ImageSource, **options: Unpack[SubmitOptions]) -> AsyncJob[Result]:
         """Send one image and return its job; one round trip."""
         terms = Terms(**options)
         picture = await _read(image)
         job_id, promise = await self._send([picture], terms, many=False)
-        return AsyncJob(self._link, job_id, 0, promise)
+        return AsyncJob(self._link, job_id, 0, promise, keep=terms.is_shared)
 
     async def submit_many(self, images: Iterable[ImageSource], **options: Unpack[SubmitOptions]) -> AsyncJob[Batch]:
         """Send many images in one message; the result is a list in their order: a Result or an error each."""
         terms = Terms(**options)
         pictures = await asyncio.to_thread(lambda: [read(image) for image in images])
         job_id, promise = await self._send(pictures, terms, many=True)
-        return AsyncJob(self._link, job_id, len(pictures), promise)
+        return AsyncJob(self._link, job_id, len(pictures), promise, keep=terms.is_shared)
 
     async def detect(self, image: ImageSource, **options: Unpack[SubmitOptions]) -> Result:
         """Send one image, wait, and return what was found; being cancelled cancels the job."""
@@ -124,11 +127,13 @@ class AsyncClient:
         picture = await _read(image)
         job_id, promise = await self._send([picture], terms, many=False)
         try:
-            outcome = await promise
+            outcome = await asyncio.shield(promise)
         except asyncio.CancelledError:
-            self._link.waiting.abandon({job_id: 0})
+            if not terms.is_shared:
+                self._link.waiting.abandon({job_id: 0})
             raise
-        self._link.waiting.collected(job_id, final=True)
+        if not terms.is_shared:
+            self._link.waiting.collected(job_id, final=True)
         result: Result = unpack(outcome)
         return result
 
@@ -145,15 +150,13 @@ class AsyncClient:
 
         Leaving the loop early cancels what is under way once the iterator is closed (``contextlib.aclosing``).
         """
-        return self._map(images, Window(window, ordered=ordered, batch=batch), Terms(**options))
+        return self._map(images, Window(window, ordered=ordered, batch=batch), Terms(**options).of_many())
 
     async def job(self, job_id: str) -> AsyncJob[Any]:
         """Pick a job up again by its id."""
         promise = self._link.watch(check_job_id(job_id), deadline_of(job_id))
-        outcome = await self._link.run(self._link.dispatch.look_up(job_id))
-        if outcome is not None:
-            self._link.waiting.settle(job_id, outcome)
-        return AsyncJob(self._link, job_id, None, promise)
+        await self._link.run(self._link.dispatch.look_up(job_id, self._link.waiting))
+        return AsyncJob(self._link, job_id, None, promise, keep=True)
 
     async def models(self) -> dict[str, Any]:
         """Return the models that workers of this fleet have served: name -> their description."""

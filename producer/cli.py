@@ -14,20 +14,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from producer.answers import Answer
-from producer.client import DEFAULT_URL, Client
+from producer.cli_dead import dead
+from producer.cli_status import status
+from producer.client import Client
 from producer.errors import FleetError, InvalidImage, InvalidRequest, UnknownModel
 from producer.local import LocalFleetError, local_fleet
 from producer.paths import expand
+from producer.terminal import SOME_FAILED, USAGE, end, url_option
 from producer.wire import MAX_BATCH, Result
 
-SOME_FAILED, USAGE, TERMINATED, INTERRUPTED = 1, 2, 143, 130
+TERMINATED, INTERRUPTED = 143, 130
 
 
 class Album(Protocol):
@@ -79,9 +82,13 @@ def main() -> None:
     """Send images to the detection fleet and read detections back."""
 
 
+main.add_command(dead)
+main.add_command(status)
+
+
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--url", envvar="FLEET_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The Redis.")
+@url_option
 @click.option("--model", help="Model to use; needed when the fleet serves several.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="Least score of a detection; default: the model's.")
 @click.option("--draw", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Draw copies into DIR.")
@@ -101,11 +108,11 @@ def detect(**options: Any) -> None:
     try:
         tally = _detect(Order(**options))
     except KeyboardInterrupt:
-        _end(INTERRUPTED, "Interrupted; the images under way were cancelled.")
+        end(INTERRUPTED, "Interrupted; the images under way were cancelled.")
     except (InvalidRequest, UnknownModel) as error:
-        _end(USAGE, str(error))
+        end(USAGE, str(error))
     except (FleetError, LocalFleetError) as error:
-        _end(SOME_FAILED, str(error))
+        end(SOME_FAILED, str(error))
     click.echo(tally.sentence(), err=True)
     sys.exit(SOME_FAILED if tally.failed else 0)
 
@@ -113,7 +120,7 @@ def detect(**options: Any) -> None:
 def _detect(order: Order) -> Tally:
     paths = expand(order.paths)
     if not paths:
-        _end(USAGE, f"There is no image in {', '.join(order.paths)}.")
+        end(USAGE, f"There is no image in {', '.join(order.paths)}.")
     album = _open_album(order.draw, paths) if order.draw is not None else None
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(_open_lines(order.json_file)) if order.json_file else None
@@ -167,7 +174,7 @@ def _open_lines(name: str) -> contextlib.AbstractContextManager[TextIO]:
     try:
         return Path(name).open("w", encoding="utf-8")
     except OSError as error:
-        _end(USAGE, f"{name} cannot be written: {error.strerror}.")
+        end(USAGE, f"{name} cannot be written: {error.strerror}.")
 
 
 def _open_album(folder: Path, paths: list[Path]) -> Album:
@@ -175,11 +182,11 @@ def _open_album(folder: Path, paths: list[Path]) -> Album:
     try:
         draw = cast("Any", importlib.import_module("producer.draw"))
     except ImportError as error:
-        _end(USAGE, f'--draw needs OpenCV ({error}): pip install "detection-fleet[draw]"')
+        end(USAGE, f'--draw needs OpenCV ({error}): pip install "detection-fleet[draw]"')
     try:
         album: Album = draw.Album(folder, paths)
     except OSError as error:
-        _end(USAGE, f"{folder} cannot be used for drawings: {error.strerror}.")
+        end(USAGE, f"{folder} cannot be used for drawings: {error.strerror}.")
     return album
 
 
@@ -197,8 +204,3 @@ def _progress_bar() -> Progress:
         redirect_stdout=redirect,
         redirect_stderr=True,
     )
-
-
-def _end(status: int, sentence: str) -> NoReturn:
-    click.echo(sentence, err=True)
-    sys.exit(status)

@@ -38,6 +38,7 @@ class Client:
         *,
         model: str | None = None,
         max_backlog: int = 10_000,
+        max_backlog_bytes: int = 1024**3,
         when_full: Literal["wait", "refuse"] = "wait",
     ) -> None:
         """Prepare a client; it connects with the first call.
@@ -46,13 +47,15 @@ class Client:
             url: the Redis that broker and results share, as Celery's ``broker_url``.
             model: model of the jobs that name none; default: the only one the fleet serves.
             max_backlog: most jobs that may wait in a model's queue.
+            max_backlog_bytes: most bytes that a model's jobs may take in Redis until they end. Whatever it is, four
+                fifths of Redis's own limit are never exceeded, where it has one and evicts nothing.
             when_full: what to do then: "wait" for room until the job's deadline, or "refuse" at once.
 
         Raises:
             InvalidRequest: an argument is out of range.
         """
         self._url = url
-        self._rules = Rules(model, max_backlog, when_full)
+        self._rules = Rules(model, max_backlog, max_backlog_bytes, when_full)
         self._current = self._new_link()
         self._left_behind: list[Link] = []
 
@@ -71,7 +74,7 @@ class Client:
         """
         terms = Terms(**options)
         job_id, promise = self._send([read(image)], terms, many=False)
-        return Job(self._link, job_id, 0, promise)
+        return Job(self._link, job_id, 0, promise, keep=terms.is_shared)
 
     def submit_many(self, images: Iterable[ImageSource], **options: Unpack[SubmitOptions]) -> Job[Batch]:
         """Send up to :data:`producer.wire.MAX_BATCH` images in one message: the way for many small ones.
@@ -86,7 +89,7 @@ class Client:
         terms = Terms(**options)
         pictures = [read(image) for image in images]
         job_id, promise = self._send(pictures, terms, many=True)
-        return Job(self._link, job_id, len(pictures), promise)
+        return Job(self._link, job_id, len(pictures), promise, keep=terms.is_shared)
 
     def detect(self, image: ImageSource, **options: Unpack[SubmitOptions]) -> Result:
         """Send one image, wait, and return what was found. Raises what :meth:`submit` and ``Job.result`` raise."""
@@ -95,9 +98,11 @@ class Client:
         try:
             outcome = promise.result()
         except BaseException:
-            self._current.waiting.abandon({job_id: 0})
+            if not terms.is_shared:
+                self._current.waiting.abandon({job_id: 0})
             raise
-        self._current.waiting.collected(job_id, final=True)
+        if not terms.is_shared:
+            self._current.waiting.collected(job_id, final=True)
         result: Result = unpack(outcome)
         return result
 
@@ -126,7 +131,7 @@ class Client:
             InvalidRequest: an argument is out of range.
             UnknownModel: no worker serves the model.
         """
-        return self._map(images, Window(window, ordered=ordered, batch=batch), Terms(**options))
+        return self._map(images, Window(window, ordered=ordered, batch=batch), Terms(**options).of_many())
 
     def job(self, job_id: str) -> Job[Any]:
         """Pick a job up again, in any process, by its id; an id nobody has heard of ends at its deadline.
@@ -135,10 +140,8 @@ class Client:
             InvalidRequest: that cannot be an id.
         """
         link = self._link()
-        job: Job[Any] = Job(self._link, check_job_id(job_id), None, None)
-        outcome = link.run(link.dispatch.look_up(job_id))
-        if outcome is not None:
-            link.waiting.settle(job_id, outcome)
+        job: Job[Any] = Job(self._link, check_job_id(job_id), None, None, keep=True)
+        link.run(link.dispatch.look_up(job_id, link.waiting))
         return job
 
     def models(self) -> dict[str, Any]:

@@ -10,16 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from producer.books import Limits, Verdict
 from producer.clock import ServerClock
-from producer.envelope import UNACKED_KEY, control_channel, revoke_message
+from producer.envelope import control_channel, revoke_message
 from producer.errors import InvalidRequest, Overloaded, UnknownModel
 from producer.ids import deadline_of
 from producer.images import Picture
-from producer.requests import Request, Terms, backlog_commands, build, withdraw_commands
+from producer.requests import Request, Terms, build, withdraw_commands
 from producer.results import Outcome, meta_key, read_meta
 from producer.steps import Ask, Command, Pause, Steps, jittered, patient
 from producer.waiting import F, Waiting
-from producer.wire import MODELS_KEY, SERVED_WITHIN_S, check_model_name, queue_of
+from producer.wire import MODELS_KEY, REPLAYED_PREFIX, SERVED_WITHIN_S, check_model_name
 
 #: Model to use when no worker of the fleet has ever said what it serves.
 DEFAULT_MODEL = "centerface"
@@ -27,6 +28,9 @@ DEFAULT_MODEL = "centerface"
 #: Seconds for which a list of models that has the model asked for is believed, and one that has not.
 MODELS_FRESH_S = 5.0
 MODELS_RECHECK_S = 0.5
+
+#: Verdicts that may be another one later.
+_FULL = frozenset({"jobs", "bytes", "memory"})
 
 #: Jobs per broadcast when many are cancelled.
 _CANCEL_CHUNK = 500
@@ -39,11 +43,13 @@ class Rules:
     Attributes:
         model: the model of jobs that name none.
         max_backlog: most jobs that may wait in a queue.
+        max_backlog_bytes: most bytes that a queue's jobs may take in Redis until they end.
         when_full: what to do then: wait for room until the job's deadline, or refuse at once.
     """
 
     model: str | None = None
     max_backlog: int = 10_000
+    max_backlog_bytes: int = 1024**3
     when_full: Literal["wait", "refuse"] = "wait"
 
     def __post_init__(self) -> None:
@@ -54,8 +60,10 @@ class Rules:
         """
         if self.model is not None:
             check_model_name(self.model)
-        if not isinstance(self.max_backlog, int) or self.max_backlog < 1:
-            raise InvalidRequest("max_backlog is a whole number from 1.")
+        for name in ("max_backlog", "max_backlog_bytes"):
+            limit = getattr(self, name)
+            if not isinstance(limit, int) or limit < 1:
+                raise InvalidRequest(f"{name} is a whole number from 1.")
         if self.when_full not in ("wait", "refuse"):
             raise InvalidRequest("when_full is 'wait' or 'refuse'.")
 
@@ -71,7 +79,7 @@ class Dispatch:
     _models: dict[str, Any] = field(default_factory=dict)
     _served: set[str] = field(default_factory=set)
     _models_at: float = float("-inf")
-    _backlog: dict[str, int] = field(default_factory=dict)
+    _full: set[str] = field(default_factory=set)
 
     def submit(
         self, pictures: Sequence[Picture], terms: Terms, waiting: Waiting[F], *, many: bool
@@ -79,49 +87,62 @@ class Dispatch:
         """Send a job, when there is room for it, and return its id and the promise of its outcome.
 
         Raises:
-            InvalidRequest: several models are served and none was named, or a batch is empty or too large.
+            InvalidRequest: several models are served and none was named, a batch is empty or too large, or the
+                idempotency key is that of another request.
             UnknownModel: no worker serves the model.
             Overloaded: the queue is full, or Redis's memory is.
             Unreachable: Redis does not answer.
         """
-        started_at = time.monotonic()
+        until = time.monotonic() + terms.deadline_s
         model = yield from self.choose(terms.model)
-        yield from self._make_room(queue_of(model), started_at + terms.deadline_s)
         request = build(pictures, terms, many=many, model=model, client_id=self.client_id, now=self.clock.now())
         # Waited for before it is sent: a fast worker's answer must find somebody.
         promise = waiting.add(request.job_id, deadline_of(request.job_id))
         try:
-            replies = yield from patient(request.ask(), lambda: _arrived(request))
+            verdict = yield from self._offer(request, until)
         except Overloaded:
             waiting.drop(request.job_id)
             raise
         except BaseException:
-            # Unreachable, or an interrupt: it may have arrived, and nobody will ever ask for it.
-            waiting.abandon({request.job_id: len(pictures) if many else 0})
+            # Unreachable, or an interrupt: it may have arrived. Nobody will ever ask for it, unless it has a name.
+            if terms.is_shared:
+                waiting.drop(request.job_id)
+            else:
+                waiting.abandon({request.job_id: len(pictures) if many else 0})
             raise
-        if replies is not None:
-            self._backlog[request.queue] = sum(replies[-4:])
-        return request.job_id, promise
+        if verdict.job_id == request.job_id:
+            return request.job_id, promise
+        waiting.drop(request.job_id)
+        promise = waiting.add(verdict.job_id, deadline_of(verdict.job_id))
+        yield from self.look_up(verdict.job_id, waiting)
+        return verdict.job_id, promise
 
-    def _make_room(self, queue: str, until: float) -> Steps[None]:
+    def _offer(self, request: Request, until: float) -> Steps[Verdict]:
+        """Offer the job until it is accepted, or the client's rule or the deadline says that this is enough.
+
+        Where there was no room the last time, room is asked for before the images are sent.
+        """
+        limits = Limits(self.rules.max_backlog, self.rules.max_backlog_bytes)
         pause_s = 0.02
-        while self._backlog.get(queue, 0) >= self.rules.max_backlog:
-            lengths = yield from patient(Ask(backlog_commands(queue)))
-            self._backlog[queue] = waiting = sum(lengths or ())
-            if waiting < self.rules.max_backlog:
-                return
-            if self.rules.when_full == "refuse" or time.monotonic() >= until:
-                raise Overloaded(
-                    f"{waiting:,} jobs wait in {queue}; this client adds none from {self.rules.max_backlog:,} on. "
-                    "Try again later, or add workers."
-                )
-            yield Pause(min(jittered(pause_s), max(0.0, until - time.monotonic())))
-            pause_s = min(1.0, pause_s * 2)
+        while True:
+            probe = request.queue in self._full
+            verdict = yield from _judge(request.ask_for_room(limits) if probe else request.ask(limits))
+            if verdict.word in _FULL:
+                self._full.add(request.queue)
+                if self.rules.when_full == "refuse" or time.monotonic() >= until:
+                    raise _overloaded(verdict, request.queue, limits)
+                yield Pause(min(jittered(pause_s), max(0.0, until - time.monotonic())))
+                pause_s = min(1.0, pause_s * 2)
+                continue
+            self._full.discard(request.queue)
+            if verdict.word == "different":
+                raise InvalidRequest("This idempotency_key was used for another image or other options.")
+            if not probe or verdict.word != "accepted":
+                return verdict
 
     def models(self) -> Steps[dict[str, Any]]:
         """Read what the fleet serves: name -> what the worker says of it."""
         replies = yield from patient(Ask((("HGETALL", MODELS_KEY), ("TIME",))))
-        assert replies is not None  # noqa: S101 - only a question that may be skipped has no reply
         self._models = _parse_models(replies[0])
         self.clock.set(*replies[1])
         self._served = {name for name, said in self._models.items() if _is_fresh(said, replies[1][0])}
@@ -152,12 +173,15 @@ class Dispatch:
             raise UnknownModel(f"No worker of this fleet serves {wanted!r}; there are {', '.join(names)}.")
         return wanted
 
-    def look_up(self, job_id: str) -> Steps[Outcome | None]:
-        """Read how ``job_id`` ended; None when it has not."""
-        replies = yield from patient(Ask((("GET", meta_key(job_id)), ("TIME",))))
-        assert replies is not None  # noqa: S101 - only a question that may be skipped has no reply
+    def look_up(self, job_id: str, waiting: Waiting[F]) -> Steps[None]:
+        """Read how ``job_id`` ended, or that it was sent again with a later deadline, and tell ``waiting``."""
+        replies = yield from patient(Ask((("GET", meta_key(job_id)), ("TIME",), ("GET", REPLAYED_PREFIX + job_id))))
         self.clock.set(*replies[1])
-        return read_meta(replies[0])
+        outcome = read_meta(replies[0])
+        if outcome is not None:
+            waiting.settle(job_id, outcome)
+        elif replies[2] is not None:
+            waiting.extend(job_id, float(replies[2]))
 
     def cancel(self, jobs: Mapping[str, int | None]) -> Steps[dict[str, Outcome | None]]:
         """Hold the conversation of :func:`cancel`, patiently."""
@@ -165,7 +189,7 @@ class Dispatch:
 
 
 def cancel(
-    jobs: Mapping[str, int | None], db: int, ask: Callable[[Ask], Steps[list[Any] | None]]
+    jobs: Mapping[str, int | None], db: int, ask: Callable[[Ask], Steps[list[Any]]]
 ) -> Steps[dict[str, Outcome | None]]:
     """Revoke jobs and withdraw their images; the broadcast is heard by every worker that is up.
 
@@ -182,7 +206,7 @@ def cancel(
     for start in range(0, len(names), _CANCEL_CHUNK):
         chunk = names[start : start + _CANCEL_CHUNK]
         replies = yield from ask(Ask((("MGET", *map(meta_key, chunk)),)))
-        found = {name: read_meta(raw) for name, raw in zip(chunk, replies[0] if replies else (), strict=True)}
+        found = {name: read_meta(raw) for name, raw in zip(chunk, replies[0], strict=True)}
         ended.update(found)
         open_jobs = [name for name in chunk if found[name] is None]
         if open_jobs:
@@ -193,18 +217,30 @@ def cancel(
     return ended
 
 
-def _arrived(request: Request) -> Steps[bool]:
-    """Find out whether a job whose connection broke is there: its image, in the queue, at a worker, or done."""
-    keys = (*request.blobs, meta_key(request.job_id))
-    message = request.message
-    replies = yield Ask(
-        (
-            ("EXISTS", *keys),
-            ("HEXISTS", UNACKED_KEY, message.tag),
-            ("LPOS", message.key, message.body, "MAXLEN", 10_000),
+def _judge(ask: Ask) -> Steps[Verdict]:
+    """Ask for a verdict; repeating it is harmless, and a server without memory is one that is full."""
+    try:
+        replies = yield from patient(ask)
+    except Overloaded:
+        return Verdict("memory", 0, 0, 0, 0, "")
+    return Verdict.parse(replies[-1])
+
+
+def _overloaded(verdict: Verdict, queue: str, limits: Limits) -> Overloaded:
+    if verdict.word == "jobs":
+        full = f"{verdict.jobs:,} jobs wait in {queue}; this client adds none from {limits.jobs:,} on."
+    elif verdict.word == "bytes":
+        full = (
+            f"The jobs of {queue} take {verdict.held_bytes:,} bytes; this client adds none above {limits.size_bytes:,}."
         )
-    )
-    return bool(replies[0] or replies[1] or replies[2] is not None)
+    elif verdict.allowed_bytes:
+        full = (
+            f"Redis uses {verdict.used_bytes:,} of its {verdict.allowed_bytes:,} bytes of memory; "
+            "the rest is kept for results."
+        )
+    else:
+        full = "Redis has no memory left for more images."
+    return Overloaded(f"{full} Try again later, or add workers.")
 
 
 def _is_fresh(said: object, now: float) -> bool:

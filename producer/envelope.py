@@ -26,6 +26,9 @@ from producer.wire import queue_key
 #: kombu's hash of messages that a worker has taken and not yet acknowledged: delivery tag -> message.
 UNACKED_KEY = "unacked"
 
+#: kombu's sorted set of the same messages: delivery tag -> when it was taken.
+UNACKED_INDEX_KEY = "unacked_index"
+
 _NO_CALLBACKS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 

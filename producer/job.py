@@ -27,13 +27,15 @@ class Job(Generic[T]):
     Thread-safe; works on in a forked child. Keep :attr:`id` to pick the job up elsewhere with ``Client.job``.
     """
 
-    def __init__(self, link: Callable[[], Link], job_id: str, images: int | None, promise: Promise | None) -> None:
-        """Made by a client only."""
+    def __init__(
+        self, link: Callable[[], Link], job_id: str, images: int | None, promise: Promise | None, *, keep: bool = False
+    ) -> None:
+        """Made by a client only; ``keep`` leaves the result in Redis for its whole life."""
         self._link = link
         self._images = images
         self._bound = link()
         self._promise = promise or self._bound.watch(job_id, deadline_of(job_id))
-        self._collected = False
+        self._collected = keep
         #: Names the job in every process and in Celery's own tools.
         self.id = job_id
 

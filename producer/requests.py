@@ -4,6 +4,7 @@ Stage: between the images that were read and the round trip that sends them. Nei
 :mod:`producer.dispatch` after. Pure: nothing here does I/O.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from producer.blobs import CANCELLED
+from producer.books import Limits, Once, accept_command, size_of
 from producer.envelope import Message, check_priority, task_message
 from producer.errors import InvalidRequest
 from producer.ids import new_job_id
 from producer.images import Picture, describe
+from producer.results import RESULT_TTL_S
 from producer.steps import Ask, Command
 from producer.wire import (
     BLOB_PREFIX,
-    JOBS_KEY,
     MAX_BATCH,
     MAX_IMAGE_BYTES,
     SENT_AT_HEADER,
@@ -28,8 +30,6 @@ from producer.wire import (
     Image,
     Options,
     check_model_name,
-    ledger_key,
-    queue_keys,
     queue_of,
 )
 
@@ -42,6 +42,12 @@ BLOB_EXTRA_S = 3600.0
 
 #: Most bytes of images in one message, far below Redis's limit for one client's buffer.
 MAX_BATCH_BYTES = 8 * MAX_IMAGE_BYTES
+
+#: Redis key: an idempotency key within one queue -> the id of its job and its request's fingerprint.
+ONCE_PREFIX = "fleet:once:"
+
+#: Longest idempotency key.
+MAX_IDEMPOTENCY_KEY_BYTES = 200
 
 #: Longest deadline: 30 days.
 MAX_DEADLINE_S = 30 * 86400.0
@@ -56,6 +62,8 @@ class SubmitOptions(TypedDict, total=False):
         deadline_s: seconds from now after which nobody wants the answer; default 600.
         min_score: least score of a detection, 0 to 1; default: the model's.
         max_detections: most detections per image, best first; default: the model's.
+        idempotency_key: a name of your own for this very job, up to 200 bytes: sent again under it, to the same model
+            and within the deadline and the hour that results live, it is the same job, from any process. Not for map.
     """
 
     model: str | None
@@ -63,6 +71,7 @@ class SubmitOptions(TypedDict, total=False):
     deadline_s: float
     min_score: float | None
     max_detections: int | None
+    idempotency_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class Terms:
     deadline_s: float = 600.0
     min_score: float | None = None
     max_detections: int | None = None
+    idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -88,6 +98,32 @@ class Terms:
         if not isinstance(limit, int | float) or not math.isfinite(limit) or not 0 < limit <= MAX_DEADLINE_S:
             raise InvalidRequest(f"deadline_s is a number of seconds above 0 and up to {MAX_DEADLINE_S:.0f}.")
         Options.parse({"min_score": self.min_score, "max_detections": self.max_detections})
+        if self.idempotency_key is not None:
+            _check_idempotency_key(self.idempotency_key)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process may ask for the very same job: then its result stays, and only people cancel it."""
+        return self.idempotency_key is not None
+
+    def of_many(self) -> "Terms":
+        """Return these terms for jobs of which there are several.
+
+        Raises:
+            InvalidRequest: they name one job.
+        """
+        if self.is_shared:
+            raise InvalidRequest("An idempotency_key names one job; map sends many. Use submit.")
+        return self
+
+
+def _check_idempotency_key(key: object) -> None:
+    try:
+        fits = isinstance(key, str) and 1 <= len(key.encode()) <= MAX_IDEMPOTENCY_KEY_BYTES
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise InvalidRequest(f"An idempotency_key is a text of 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +137,7 @@ class Request:
         blobs: Redis key -> image, those that do not ride inside the message.
         blob_ttl_s: how long Redis keeps them.
         sent_at: seconds since 1970 by Redis's clock.
+        once: how it is recognised when it is sent again, or None.
     """
 
     job_id: str
@@ -109,25 +146,33 @@ class Request:
     blobs: dict[str, bytes]
     blob_ttl_s: float
     sent_at: float
+    once: Once | None = None
 
-    def ask(self) -> Ask:
-        """Store the images, enter the job in the ledger, push it and read the backlog: one transaction, one round trip.
+    def ask(self, limits: Limits) -> Ask:
+        """Store the images, then accept the job, or not: one transaction, one round trip, harmless when repeated.
 
-        The last four replies are the lengths of the queue's lists.
+        The last reply is the verdict.
         """
         ttl_ms = int(self.blob_ttl_s * 1000)
         commands: list[Command] = [("SET", key, data, "PX", ttl_ms) for key, data in self.blobs.items()]
-        commands += [
-            ("HSET", JOBS_KEY, self.job_id, self.message.body),
-            ("ZADD", ledger_key(self.message.key), self.sent_at, self.job_id),
-            ("LPUSH", self.message.key, self.message.body),
-        ]
-        return Ask((*commands, *backlog_commands(self.queue)), atomic=True)
+        return Ask((*commands, self._accept(self.message.body, limits)), atomic=bool(self.blobs))
 
+    def ask_for_room(self, limits: Limits) -> Ask:
+        """Ask what the verdict would be, without sending the images."""
+        return Ask((self._accept(b"", limits),))
 
-def backlog_commands(queue: str) -> tuple[Command, ...]:
-    """Ask for the length of each of ``queue``'s lists."""
-    return tuple(("LLEN", key) for key in queue_keys(queue))
+    def _accept(self, message: bytes, limits: Limits) -> Command:
+        return accept_command(
+            self.job_id,
+            message,
+            queue=self.queue,
+            message_list=self.message.key,
+            sent_at=self.sent_at,
+            size_bytes=size_of(self.message.body, list(self.blobs.values())),
+            limits=limits,
+            once=self.once,
+            images=list(self.blobs),
+        )
 
 
 def blob_key(job_id: str, index: int | None = None) -> str:
@@ -191,4 +236,17 @@ def build(  # noqa: PLR0913 - pure: everything it needs is an argument
         own_headers={SENT_AT_HEADER: round(now, 4)},
         tag=job_id,  # so that the ledger finds the message among those that workers hold
     )
-    return Request(job_id, queue, message, blobs, terms.deadline_s + BLOB_EXTRA_S, now)
+    once = _once(pictures, terms, queue, many=many)
+    return Request(job_id, queue, message, blobs, terms.deadline_s + BLOB_EXTRA_S, now, once)
+
+
+def _once(pictures: Sequence[Picture], terms: Terms, queue: str, *, many: bool) -> Once | None:
+    """Say how the job is recognised; the fingerprint tells a repeated request from another under the same name."""
+    if terms.idempotency_key is None:
+        return None
+    asked = hashlib.blake2b(repr((many, terms.min_score, terms.max_detections)).encode(), digest_size=16)
+    for picture in pictures:
+        asked.update(b"%d:" % len(picture.data))
+        asked.update(picture.data)
+    ttl_s = terms.deadline_s + RESULT_TTL_S
+    return Once(f"{ONCE_PREFIX}{queue}:{terms.idempotency_key}", asked.hexdigest(), ttl_s)

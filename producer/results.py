@@ -18,6 +18,9 @@ META_PREFIX = "celery-task-meta-"
 #: Seconds for which a worker keeps working after a deadline at most, as far as a client's patience goes.
 GRACE_S = 2.0
 
+#: Seconds for which Celery keeps a result (``result_expires``).
+RESULT_TTL_S = 3600.0
+
 #: What a batch gives: per image a result or an error.
 Batch: TypeAlias = list[Result | FleetError]
 

@@ -106,16 +106,8 @@ async def drive_async(steps: Steps[T], do: Callable[[Effect], Awaitable[Any]]) -
         steps.close()
 
 
-def patient(ask: Ask, already_done: Callable[[], Steps[bool]] | None = None) -> Steps[list[Any] | None]:
-    """Ask, and ask again when the connection is lost.
-
-    Args:
-        ask: what to send.
-        already_done: asked before each further try; True means that the lost try did arrive. Give it where sending
-            twice would do harm.
-
-    Returns:
-        The replies, or None when ``already_done`` said so.
+def patient(ask: Ask) -> Steps[list[Any]]:
+    """Ask, and ask again when the connection is lost; what is asked must do no harm when it arrives twice.
 
     Raises:
         Unreachable: the server did not answer on any try, or refuses us.
@@ -126,8 +118,6 @@ def patient(ask: Ask, already_done: Callable[[], Steps[bool]] | None = None) -> 
         try:
             if failure is not None:
                 yield Pause(jittered(delay_s))
-                if already_done is not None and (yield from already_done()):
-                    return None
             replies: list[Any] = yield ask
             return replies
         except LOST as error:
@@ -139,7 +129,7 @@ def patient(ask: Ask, already_done: Callable[[], Steps[bool]] | None = None) -> 
     raise explain(failure) from failure
 
 
-def once(ask: Ask) -> Steps[list[Any] | None]:
+def once(ask: Ask) -> Steps[list[Any]]:
     """Ask, with no second try."""
     replies: list[Any] = yield ask
     return replies

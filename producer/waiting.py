@@ -72,8 +72,7 @@ class Waiting(Generic[F]):
             job_id: the job.
             deadline_at: seconds since 1970 by Redis's clock; None when it is not known.
         """
-        left_s = UNKNOWN_DEADLINE_S if deadline_at is None else deadline_at - self.clock.now()
-        overdue_at = time.monotonic() + max(0.0, left_s) + GRACE_S
+        overdue_at = self._overdue_at(deadline_at)
         with self._lock:
             found = self._entries.get(job_id)
             if found is not None:
@@ -84,6 +83,18 @@ class Waiting(Generic[F]):
             if foreign:
                 self._to_join.append(job_id)
             return entry.promise
+
+    def extend(self, job_id: str, deadline_at: float) -> None:
+        """Wait for ``job_id`` longer than its id says: until ``deadline_at``, seconds since 1970 by Redis's clock."""
+        with self._lock:
+            entry = self._entries.get(job_id)
+            if entry is not None:
+                entry.overdue_at = max(entry.overdue_at, self._overdue_at(deadline_at))
+                heapq.heappush(self._by_time, (entry.overdue_at, job_id))
+
+    def _overdue_at(self, deadline_at: float | None) -> float:
+        left_s = UNKNOWN_DEADLINE_S if deadline_at is None else deadline_at - self.clock.now()
+        return time.monotonic() + max(0.0, left_s) + GRACE_S
 
     def drop(self, job_id: str) -> None:
         """Wait for ``job_id`` no more; its promise stays open."""
@@ -140,7 +151,8 @@ class Waiting(Generic[F]):
         with self._lock:
             while self._by_time and self._by_time[0][0] <= now:
                 job_id = heapq.heappop(self._by_time)[1]
-                if job_id in self._entries:
+                entry = self._entries.get(job_id)
+                if entry is not None and entry.overdue_at <= now:
                     found.append(job_id)
         return found
 

@@ -45,6 +45,10 @@ MODELS_KEY = "fleet:models"
 ANNOUNCE_EVERY_S = 5.0
 SERVED_WITHIN_S = 30.0
 
+#: Sorted set: name of every worker -> when it last said that it lives, by Redis's clock. It does so every two seconds.
+WORKERS_KEY = "fleet:workers"
+ALIVE_WITHIN_S = 15.0
+
 #: Keys of image bytes start so; a worker reads no other key on a request's behalf.
 BLOB_PREFIX = "fleet:blob:"
 
@@ -52,6 +56,12 @@ BLOB_PREFIX = "fleet:blob:"
 #: has id -> when it was sent, by Redis's clock; one hash has id -> the whole message, to send it again if it was lost.
 LEDGER_PREFIX = "fleet:ledger:"
 JOBS_KEY = "fleet:jobs"
+
+#: Counter of one job: how often a worker has begun it. Removed when it ends.
+BEGUN_PREFIX = "fleet:begun:"
+
+#: Key of one job that was sent again from the dead list -> its new deadline, by Redis's clock.
+REPLAYED_PREFIX = "fleet:replayed:"
 
 #: Message header of our own client: when the job was sent, seconds since 1970 by Redis's clock.
 SENT_AT_HEADER = "fleet_sent_at"

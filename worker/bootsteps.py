@@ -16,6 +16,7 @@ from celery import bootsteps
 from redis import Redis
 from redis.exceptions import RedisError
 
+from producer.wire import ALIVE_WITHIN_S, WORKERS_KEY
 from worker.ledger import SWEEP_EVERY_S, Sweep
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Runs the sweep for as long as the worker lives; it reconnects by itself."""
+    """Runs the sweep for as long as the worker lives, and says that it does; it reconnects by itself."""
 
     def __init__(self, worker: Any, **_: Any) -> None:
         self._over = threading.Event()
@@ -59,7 +60,8 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, worker: Any) -> None:
         """Start the thread. The URL is that of the results, which may carry credentials and is not logged."""
         url, queues = worker.app.conf.result_backend, [queue.name for queue in worker.app.conf.task_queues]
-        self._thread = threading.Thread(target=self._work, args=(url, queues), name="ledger-sweep", daemon=True)
+        work = (url, queues, worker.hostname)
+        self._thread = threading.Thread(target=self._work, args=work, name="ledger-sweep", daemon=True)
         self._thread.start()
 
     def stop(self, worker: Any) -> None:
@@ -68,13 +70,23 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     terminate = stop
 
-    def _work(self, url: str, queues: list[str]) -> None:
+    def _work(self, url: str, queues: list[str], name: str) -> None:
         with Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) as redis:
             sweep = Sweep(redis, queues)
             while not self._over.wait(SWEEP_EVERY_S):
                 try:
+                    say_alive(redis, name)
                     sweep.run()
                 except RedisError as error:
                     logger.warning("ledger.sweep_failed error=%s", error)
                 except Exception:
                     logger.exception("ledger.sweep_failed")
+
+
+def say_alive(redis: Redis, name: str) -> None:
+    """Note for ``fleet status`` that the worker ``name`` lives; those long silent are forgotten."""
+    seconds, _ = redis.time()
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.zadd(WORKERS_KEY, {name: seconds})
+        pipe.zremrangebyscore(WORKERS_KEY, "-inf", seconds - 10 * ALIVE_WITHIN_S)
+        pipe.execute()

@@ -11,17 +11,15 @@ from typing import Any
 from redis import Redis
 
 from producer import dead
+from producer.books import COUNTERS_KEY
 from producer.errors import FleetError, InternalError
 from producer.results import meta_key, read_meta
+from producer.wire import BEGUN_PREFIX
 
 logger = logging.getLogger(__name__)
 
-#: Counter of one job: how often it was begun. Removed when it ends; forgotten after a day.
-BEGUN_PREFIX = "fleet:begun:"
+#: The counter of a job is forgotten after a day.
 BEGUN_TTL_S = 86400
-
-#: Hash of the fleet's counters: messages that came again, and those of them that were answered before.
-COUNTERS_KEY = "fleet:counters"
 
 #: A job that has ended this many workers is not begun again.
 DEATHS = 2

@@ -22,7 +22,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from producer import blobs, dead, wire
+from producer import blobs, books, dead, wire
 from producer.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -32,7 +32,7 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, ledger, models, network
+from worker import deaths, decode, models, network
 from worker.admission import Admission
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
@@ -269,7 +269,7 @@ class Detector:
                     pipe.unlink(ref)
             self._uncount(pipe, job_id)
             if queue is not None:
-                ledger.strike_out(pipe, queue, job_id)
+                books.strike_out(pipe, queue, job_id)
             pipe.execute()
 
     def is_counted(self, job_id: str) -> bool:

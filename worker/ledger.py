@@ -16,13 +16,12 @@ from typing import Any
 
 from redis import Redis
 
+from producer.books import strike_out
+from producer.envelope import UNACKED_INDEX_KEY
 from producer.ids import deadline_of
-from producer.wire import JOBS_KEY, LEDGER_PREFIX, ledger_key, queue_keys
+from producer.wire import JOBS_KEY, LEDGER_PREFIX, PRIORITY_SEPARATOR, REPLAYED_PREFIX, ledger_key, queue_keys
 
 logger = logging.getLogger(__name__)
-
-#: kombu's sorted set of messages that a worker has fetched and not acknowledged: delivery tag -> when.
-UNACKED_INDEX_KEY = "unacked_index"
 
 #: Sorted set: id -> when a sweep first missed it.
 SUSPECTS_KEY = "fleet:suspects"
@@ -51,13 +50,6 @@ if redis.call('LPOS', KEYS[1], message) then return 0 end
 redis.call('RPUSH', KEYS[1], message)
 return 1
 """
-
-
-def strike_out(pipe: Any, queue: str, job_id: str) -> None:
-    """Add to ``pipe`` what removes an ended job from the ledger; any other id is fine."""
-    pipe.hdel(JOBS_KEY, job_id)
-    for name in queue_keys(queue):
-        pipe.zrem(ledger_key(name), job_id)
 
 
 class Sweep:
@@ -105,12 +97,12 @@ class Sweep:
             for job_id in ids:
                 pipe.exists(_result_key(job_id))
             held, *ended = pipe.execute()
-        over = [job_id for job_id, known in zip(ids, ended, strict=True) if known or _is_over(job_id, now)]
+        late = self._late(ids, now)
+        over = [job_id for job_id, known in zip(ids, ended, strict=True) if known or job_id in late]
         missing = [one for one, score in zip(ids, held, strict=True) if score is None and one not in set(over)]
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in over:
-                pipe.hdel(JOBS_KEY, job_id)
-                pipe.zrem(ledger_key(name), job_id)
+                strike_out(pipe, name.partition(PRIORITY_SEPARATOR)[0], job_id)
             pipe.zrem(SUSPECTS_KEY, "", *(one for one in ids if one not in set(missing)))
             for job_id in missing:
                 pipe.zadd(SUSPECTS_KEY, {job_id: now}, nx=True)
@@ -119,6 +111,14 @@ class Sweep:
         due = [one for one, when in zip(missing, since, strict=True) if when and now - when >= MISSING_FOR_S]
         again = [job_id for job_id in due if self._send_again(name, job_id)]
         return len(ids) - len(over), again
+
+    def _late(self, ids: list[str], now: float) -> set[str]:
+        """Return the jobs whose deadline has passed: their clients have been told so, and nobody waits."""
+        late = [job_id for job_id in ids if _is_over(job_id, now)]
+        if not late:
+            return set()
+        replayed: Any = self._redis.mget([REPLAYED_PREFIX + job_id for job_id in late])
+        return {one for one, until in zip(late, replayed, strict=True) if until is None or now > float(until)}
 
     def _send_again(self, name: str, job_id: str) -> bool:
         keys = [name, LEDGER_PREFIX + name, JOBS_KEY, SUSPECTS_KEY, UNACKED_INDEX_KEY, _result_key(job_id)]
@@ -133,7 +133,7 @@ def _result_key(job_id: str) -> str:
 
 
 def _is_over(job_id: str, now: float) -> bool:
-    """Tell whether the job's deadline has passed: its client has been told so, and nobody waits."""
+    """Tell whether the deadline in the job's id has passed."""
     deadline = deadline_of(job_id)
     return deadline is not None and now > deadline + MISSING_FOR_S
 

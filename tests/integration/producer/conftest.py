@@ -24,6 +24,7 @@ def url(server: ValkeyServer) -> str:
     address = f"redis://{server.host}:{server.port}/0"
     with Redis.from_url(address) as redis:
         redis.config_set("maxmemory", 0)
+        redis.config_set("maxmemory-policy", "noeviction")
         for key in redis.scan_iter():
             redis.delete(key)
     return address

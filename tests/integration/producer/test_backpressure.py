@@ -2,12 +2,19 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
-from producer import Client, Overloaded
-from tests.integration.producer.standin import PICTURE
+from producer import Client, InvalidRequest, Overloaded
+from producer.books import BYTES_KEY, SIZES_KEY, strike_out
+from producer.wire import JOBS_KEY, ledger_key
+from tests.conftest import StartWorker
+from tests.integration.kit import small_picture
+from tests.integration.producer.standin import LARGE, PICTURE, eventually
 
 
 def test_a_full_queue_refuses_when_told_to(url: str, redis: Redis) -> None:
@@ -60,11 +67,128 @@ def test_in_map_a_full_queue_is_the_answer_of_that_image(url: str) -> None:
 
 def test_a_server_out_of_memory_is_overloaded(url: str, redis: Redis) -> None:
     """Given Redis at its limit with noeviction, then Overloaded says so, and nothing of the job was stored."""
-    with Client(url) as client:
+    with Client(url, when_full="refuse") as client:
         client.models()
         redis.config_set("maxmemory", 1)
-        with pytest.raises(Overloaded, match="memory"):
-            client.submit(PICTURE * 1000)
+        for image in (LARGE, PICTURE, LARGE):
+            with pytest.raises(Overloaded, match="memory"):
+                client.submit(image)
         redis.config_set("maxmemory", 0)
         assert redis.keys("fleet:blob:*") == []
         assert redis.llen("detect.centerface") == 0
+        client.submit(LARGE)
+
+
+def test_memory_is_waited_for(url: str, redis: Redis) -> None:
+    """Given Redis at its limit, when memory becomes free, then the waiting submit goes through."""
+    with Client(url) as client, ThreadPoolExecutor() as pool:
+        client.models()
+        redis.config_set("maxmemory", 1)
+        sent = pool.submit(client.submit, LARGE)
+        with pytest.raises(TimeoutError):
+            sent.result(0.2)
+        redis.config_set("maxmemory", 0)
+        sent.result(10)
+
+
+def test_the_last_fifth_of_the_memory_is_kept_for_results(url: str, redis: Redis) -> None:
+    """Given more than four fifths in use, then jobs are refused while results can be stored; a cache is no limit."""
+    with Client(url, when_full="refuse") as client:
+        client.submit(PICTURE)
+        redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] / 0.85))
+        with pytest.raises(Overloaded, match="kept for results"):
+            client.submit(PICTURE)
+        redis.set("celery-task-meta-some", b"a result")
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+        client.submit(PICTURE)
+        redis.config_set("maxmemory-policy", "noeviction")
+
+
+def test_bytes_are_limited_as_well_as_jobs(url: str, redis: Redis) -> None:
+    """Given room for three images in bytes, then the fourth is refused, until one job has ended and left the books."""
+    with Client(url, max_backlog_bytes=4 * len(LARGE), when_full="refuse") as client:
+        jobs = [client.submit(LARGE) for _ in range(3)]
+        with pytest.raises(Overloaded, match="bytes"):
+            client.submit(LARGE)
+        assert len(redis.keys("fleet:blob:*")) == 3
+        client.submit(PICTURE, model="another")  # each queue has its own limit
+        strike_out(redis, "detect.centerface", jobs[0].id)
+        client.submit(LARGE)
+
+
+def test_one_job_above_the_limit_is_accepted_by_an_empty_queue(url: str) -> None:
+    """Given a limit smaller than the image, then it goes alone: waiting would not make it smaller."""
+    with Client(url, max_backlog_bytes=1000, when_full="refuse") as client:
+        client.submit(LARGE)
+        with pytest.raises(Overloaded, match="bytes"):
+            client.submit(PICTURE)
+
+
+def test_bytes_are_taken_down_once(url: str, redis: Redis) -> None:
+    """Given jobs struck out twice, by a worker and by the sweep say, then the books are empty, never less."""
+    with Client(url) as client:
+        jobs = [client.submit(image) for image in (LARGE, PICTURE, LARGE)]
+    held = int(redis.hget(BYTES_KEY, "detect.centerface"))
+    assert held == sum(int(size) for size in redis.hvals(SIZES_KEY)) > 2 * len(LARGE)
+    for job in jobs * 2:
+        strike_out(redis, "detect.centerface", job.id)
+        strike_out(redis, "detect.centerface", "never heard of")
+    assert redis.exists(BYTES_KEY, SIZES_KEY, JOBS_KEY, ledger_key("detect.centerface")) == 0
+
+
+def test_the_limit_holds_for_all_clients_together(url: str, redis: Redis) -> None:
+    """Given eight clients that submit at once, then no more jobs than the limit are accepted."""
+    verdicts: list[str] = []
+
+    def submit() -> None:
+        with Client(url, max_backlog=50, when_full="refuse") as client:
+            for _ in range(20):
+                try:
+                    client.submit(LARGE)
+                    verdicts.append("accepted")
+                except Overloaded:
+                    verdicts.append("overloaded")
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(submit) for _ in range(8)]:
+            done.result()
+    assert (verdicts.count("accepted"), verdicts.count("overloaded")) == (50, 110)
+    assert redis.llen("detect.centerface") == len(redis.keys("fleet:blob:*")) == 50
+
+
+@pytest.mark.parametrize("limits", [{"max_backlog": 0}, {"max_backlog_bytes": 0}, {"max_backlog_bytes": 1.5}])
+def test_limits_are_checked(url: str, limits: dict[str, Any]) -> None:
+    """Given a limit that is none, then InvalidRequest."""
+    with pytest.raises(InvalidRequest):
+        Client(url, **limits)
+
+
+def test_a_flood_against_a_stopped_fleet_leaves_redis_alive(
+    own_server: str, samples: Path, start_worker: StartWorker
+) -> None:
+    """Given no worker and little memory, when 100,000 jobs are submitted, then each is accepted or overloaded.
+
+    Redis stays under its limit with room for results: a worker that comes then answers every accepted job.
+    """
+    picture, accepted, refused = small_picture(samples), [], 0
+    with (
+        Redis.from_url(own_server) as redis,
+        Client(own_server, model="blazeface_short", max_backlog=10**9, when_full="refuse") as client,
+    ):
+        redis.config_set("maxmemory", 32 * 1024**2)
+        for _ in range(100_000):
+            try:
+                accepted.append(client.submit(picture))
+            except Overloaded:
+                refused += 1
+        memory = redis.info("memory")
+        assert len(accepted) + refused == 100_000
+        assert len(accepted) > 500
+        assert memory["used_memory"] < 0.85 * memory["maxmemory"]
+        assert len(redis.keys("fleet:blob:*")) == redis.llen("detect.blazeface_short") == len(accepted)
+
+        start_worker(own_server)
+        for job in accepted:
+            assert len(job.result(60).detections) == 1
+        eventually(lambda: not redis.exists(BYTES_KEY, SIZES_KEY, JOBS_KEY))
+        client.submit(picture)

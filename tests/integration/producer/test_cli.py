@@ -155,8 +155,8 @@ def test_local_starts_a_worker_and_stops_it(
     fake_worker(
         f"""
         import signal, sys, pathlib
-        print("ready {url}", flush=True)
         try:
+            print("ready {url}", flush=True)
             signal.pause()
         except KeyboardInterrupt:
             pathlib.Path("{tmp_path}/stopped").write_text(" ".join(sys.argv[1:]))

@@ -9,6 +9,7 @@ import pytest
 
 from producer import InvalidRequest
 from producer.blobs import CANCELLED
+from producer.books import Limits
 from producer.ids import deadline_of
 from producer.images import Picture
 from producer.requests import INLINE_BYTES, Terms, blob_key, build, withdraw_commands
@@ -22,13 +23,37 @@ def make(*pictures: Picture, many: bool = False, **terms: Any) -> Any:
     return build(pictures, Terms(**terms), many=many, model="m", client_id="0" * 12, now=1000.0)
 
 
-def test_one_transaction_stores_pushes_and_counts() -> None:
-    """Given a large image, then SET with a time to live, the ledger, LPUSH, and four LLEN, atomically."""
+def test_one_transaction_stores_the_image_and_accepts_the_job() -> None:
+    """Given a large image, then SET with a time to live and the script, atomically; for a small one the script."""
     request = make(LARGE, deadline_s=60)
-    ask = request.ask()
+    ask = request.ask(Limits(10, 1000))
     assert ask.atomic
-    assert [command[0] for command in ask.commands] == ["SET", "HSET", "ZADD", "LPUSH", "LLEN", "LLEN", "LLEN", "LLEN"]
+    assert [command[0] for command in ask.commands] == ["SET", "EVAL"]
     assert ask.commands[0] == ("SET", blob_key(request.job_id), LARGE.data, "PX", 3_660_000)
+    assert [command[0] for command in make(SMALL).ask(Limits(10, 1000)).commands] == ["EVAL"]
+
+
+def test_asking_for_room_sends_no_image() -> None:
+    """Given a large and a small image, then nothing of them is in the question whether there is room."""
+    for picture in (LARGE, SMALL):
+        asked = make(picture).ask_for_room(Limits(10, 1000)).commands
+        assert len(asked) == 1
+        assert not [part for part in asked[0] if isinstance(part, bytes) and part]
+
+
+def test_an_idempotency_key_goes_with_the_request_it_was_used_for() -> None:
+    """Given the same key, then the same image and options have the same fingerprint, and all others another."""
+    first = make(LARGE, idempotency_key="k").once
+    assert make(LARGE, idempotency_key="k", deadline_s=5, priority=3).once.fingerprint == first.fingerprint
+    for other in (
+        make(SMALL, idempotency_key="k"),
+        make(LARGE, idempotency_key="k", min_score=0.5),
+        make(LARGE, idempotency_key="k", many=True),
+        make(LARGE, LARGE, idempotency_key="k", many=True),
+    ):
+        assert other.once.fingerprint != first.fingerprint
+    assert first.key == "fleet:once:detect.m:k"
+    assert first.ttl_s == 600 + 3600
 
 
 def test_small_images_ride_inside_and_logs_show_no_byte_of_them() -> None:
@@ -78,6 +103,10 @@ def test_priorities_share_four_lists(priority: int, key: str) -> None:
         {"min_score": 1.5},
         {"max_detections": 0},
         {"model": "../etc"},
+        {"idempotency_key": ""},
+        {"idempotency_key": "k" * 201},
+        {"idempotency_key": "\ud800"},
+        {"idempotency_key": 7},
     ],
 )
 def test_bad_options_are_refused_before_anything_is_read(terms: dict[str, Any]) -> None:
