@@ -13,6 +13,7 @@ from kombu.entity import Exchange, Queue
 from producer import wire
 from worker import cpu, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
+from worker.observe import ObserveStep
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
 OTHER_QUEUE = "fleet"
@@ -57,3 +58,4 @@ app.config_from_object("celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
 app.steps["worker"].add(SweepStep)
+app.steps["worker"].add(ObserveStep)

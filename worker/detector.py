@@ -86,7 +86,9 @@ class Request:
 class Outcome:
     """What became of one image; complete when its :class:`Detecting` is settled.
 
-    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``.
+    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``. The last four
+    say where its way led, for :mod:`worker.trail`: since when, by the monotonic clock, on which decode thread, how many
+    bytes, in which infer request.
     """
 
     network: Network
@@ -96,6 +98,10 @@ class Outcome:
     error: FleetError | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     done_at: float = 0.0
+    begun_at: float = 0.0
+    thread: str = ""
+    size_bytes: int = 0
+    slot: int | None = None
 
     def result(self, *, worker: str, queued_ms: float) -> wire.Result:
         """Build the public result: filter, map to the original image, clip, name the labels.
@@ -411,15 +417,17 @@ class Detector:
         if self._closed:
             raise QueueClosedError
         _check_still_wanted(detecting)
-        began = time.monotonic()
+        outcome.thread = threading.current_thread().name
+        outcome.begun_at = began = time.monotonic()
         data = self._fetch(request.images[index])
+        outcome.size_bytes = len(data)
         times["fetch"], began = _lap(began)
         _check_still_wanted(detecting)
         pixels = decode.decode(data, self._limits)
         tensor, outcome.frame = decode.letterbox(pixels, outcome.network.spec.input_size)
         times["decode"], _ = _lap(began)
         flight = self.queues[outcome.network.spec.name].submit(tensor)
-        times["wait"] = flight.waited_s * 1000
+        times["wait"], outcome.slot = flight.waited_s * 1000, flight.slot
         return flight
 
     def _fetch(self, raw: object) -> bytes:

@@ -70,6 +70,10 @@ class Settings:
     drain_s: float = 30.0
     #: File whose age tells whether the worker is healthy.
     health_file: Path = Path(tempfile.gettempdir()) / "fleet-worker.health"
+    #: Port of the metrics for Prometheus; 0 serves none.
+    metrics_port: int = 0
+    #: Address that the metrics are served on.
+    metrics_host: str = "127.0.0.1"
 
 
 class _Reader:
@@ -120,6 +124,8 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "lease_s": (_lease, defaults.lease_s),
         "drain_s": (_seconds, defaults.drain_s),
         "health_file": (_path, defaults.health_file),
+        "metrics_port": (_whole(0, 65535), defaults.metrics_port),
+        "metrics_host": (_host, defaults.metrics_host),
     }
     values = {name: reader.read(name, parse, default) for name, (parse, default) in parsers.items()}
     known = {PREFIX + name.upper() for name in parsers}
@@ -187,6 +193,12 @@ def _device(text: str) -> str:
     if not text:
         raise ValueError("expected an OpenVINO device such as CPU, GPU or AUTO")
     return text.upper()
+
+
+def _host(text: str) -> str:
+    if not text or any(sign.isspace() or sign == "/" for sign in text):
+        raise ValueError("expected an address such as 127.0.0.1, or 0.0.0.0 for all")
+    return text
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
