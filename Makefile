@@ -42,7 +42,7 @@ COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes
 lock:
 	$(COMPILE) --extra local -o requirements.lock
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
-	$(COMPILE) --extra worker --extra flower -c requirements.lock -o requirements-image.lock
+	$(COMPILE) --extra worker --extra flower --extra otel -c requirements.lock -o requirements-image.lock
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

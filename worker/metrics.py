@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import Redis
@@ -167,6 +175,7 @@ COUNTERS = (
 
 def make_registry(worker: str, pool: PoolInfo, plan: Plan, redis: Redis) -> tuple[CollectorRegistry, JobMetrics]:
     """Put together all that a worker shows."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which says when this process counted first
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     started = Gauge("fleet_worker_started_timestamp_seconds", "When this worker began to serve.", registry=registry)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from worker.valkey import free_port
 
 #: How many of the thousand are bad: half are no pictures, half refer to bytes that are not there.
 JOBS, NO_PICTURE, NO_BYTES = 1000, 10, 10
+
+ROOT = Path(__file__).parents[2]
+OBSERVABILITY = ROOT / "deploy" / "observability"
 
 PORT = free_port()
 WORKER = {"metrics_port": PORT}
@@ -90,6 +94,20 @@ def test_metrics_and_status_agree_with_the_truth_on_a_thousand_jobs(fleet: Fleet
 def _digest(said: Scraped) -> str:
     (digest,) = [one.labels["digest"] for one in said.samples if one.name == "fleet_model_info"]
     return digest
+
+
+def test_alerts_and_dashboard_name_only_what_a_worker_shows(fleet: Fleet) -> None:
+    """Given a worker that has answered, then each metric of rules, tries and dashboard is in its scrape."""
+    assert fleet.detect().get(timeout=30)["v"] == 1
+    shown = {one.name for one in Scraped().samples}
+    for name in ("alerts.yml", "alerts.test.yml", "grafana/dashboards/fleet.json"):
+        text = (OBSERVABILITY / name).read_text()
+        used = set(re.findall(r"\b(?:fleet|process)_[a-z_]+[a-z]\b(?=[{)\[, ]|$)", text, re.MULTILINE))
+        assert len(used) > 5
+        assert used <= shown, used - shown
+    said = (ROOT / "docs" / "observability.md").read_text()
+    ours = {family.name for family in Scraped().families.values() if family.name.startswith("fleet_")}
+    assert {name for name in ours if name not in said} == set()
 
 
 def test_the_metrics_keep_to_the_conventions(fleet: Fleet) -> None:
