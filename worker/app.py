@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
+import worker.remote  # noqa: F401 - registers what a worker answers, for the asking command as well
 from producer import wire
 from worker import cpu, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
