@@ -18,6 +18,7 @@ from celery.bin.celery import celery
 from producer.errors import InvalidRequest
 from producer.wire import check_model_name
 from worker import assets, cpu, embedded, local, models, settings
+from worker.cli_timeline import timeline
 
 #: A health file older than this means that the loop hangs or the networks fail.
 HEALTHY_WITHIN_S = 20.0
@@ -27,6 +28,9 @@ HEALTHY_WITHIN_S = 20.0
 @click.version_option(package_name="detection-fleet")
 def main() -> None:
     """Workers of the detection fleet."""
+
+
+main.add_command(timeline)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
