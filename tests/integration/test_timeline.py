@@ -1,4 +1,4 @@
-"""What a real run shows: requests overlap in our worker, images are read meanwhile, and nobody waits for an inference."""
+"""What a real run shows: requests overlap in our worker, images are read meanwhile, nobody waits for an inference."""
 
 import itertools
 import json
