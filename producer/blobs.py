@@ -7,6 +7,7 @@ message it would move three times per delivery.
 
 import uuid
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -52,16 +53,33 @@ def put(redis: Redis, data: bytes, *, ttl_s: float) -> str:
 def get(redis: Redis, key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -> bytes:
     """Return the bytes under ``key`` without ever holding more than ``most_bytes`` + 1 of them.
 
+    Raises what :func:`read` raises.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        ask(pipe, key, most_bytes=most_bytes)
+        (reply,) = pipe.execute(raise_on_error=False)
+    return read(redis, key, reply, most_bytes=most_bytes)
+
+
+def ask(pipe: Any, key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -> None:
+    """Add to ``pipe`` the command whose reply, or error, :func:`read` understands."""
+    pipe.getrange(key, 0, most_bytes)
+
+
+def read(redis: Redis, key: str, reply: object, *, most_bytes: int = MAX_IMAGE_BYTES) -> bytes:
+    """Return the bytes that ``reply`` holds.
+
     Raises:
         PayloadMissing: there is no such key.
         ImageTooLarge: the value is longer than ``most_bytes``.
         InvalidImage: the value is empty, or the key holds something that is not bytes.
         Cancelled: the job's client withdrew the image.
     """
-    try:
-        data = bytes(redis.getrange(key, 0, most_bytes))  # type: ignore[arg-type]
-    except ResponseError as error:
-        raise InvalidImage("The reference names a Redis key that holds no bytes.") from error
+    if isinstance(reply, ResponseError):
+        raise InvalidImage("The reference names a Redis key that holds no bytes.") from reply
+    if not isinstance(reply, bytes):
+        raise reply if isinstance(reply, Exception) else TypeError(f"Redis gave {type(reply).__name__}")
+    data = reply
     if len(data) > most_bytes:
         raise ImageTooLarge(f"The image has more than {most_bytes:,} bytes, the most this worker accepts.")
     if data == CANCELLED:

@@ -39,17 +39,14 @@ def is_answered(redis: Redis, job_id: str) -> bool:
     raw: Any = redis.get(meta_key(job_id))
     if read_meta(raw) is None:
         return False
-    redis.hincrby(COUNTERS_KEY, "duplicates")
+    redis.hincrby(COUNTERS_KEY, "answered_before")
     return True
 
 
-def begin(redis: Redis, job_id: str) -> int:
-    """Note that ``job_id`` begins; return how often it was begun before and not ended, as when its worker died."""
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.incr(BEGUN_PREFIX + job_id)
-        pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
-        count: int = pipe.execute()[0]
-    return count - 1
+def begin(pipe: Any, job_id: str) -> None:
+    """Add to ``pipe`` what notes that ``job_id`` begins; the first of two replies is how often, this time too."""
+    pipe.incr(BEGUN_PREFIX + job_id)
+    pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
 
 
 def end(pipe: Any, job_id: str) -> None:

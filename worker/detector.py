@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -244,6 +244,7 @@ class Detector:
         self._redis = _connect(settings.url, connections=plan.decoders + 3)
         self._admission = Admission()
         self._counted: set[str] = set()
+        self._alone: dict[str, bool] = {}
         self._threads = ThreadPoolExecutor(plan.decoders, thread_name_prefix="decode")
         self._closed = False
 
@@ -276,7 +277,7 @@ class Detector:
             self._uncount(pipe, job_id)
             if queue is not None:
                 books.strike_out(pipe, queue, job_id)
-            pipe.execute()
+            self._execute(pipe, job_id)
 
     def is_counted(self, job_id: str) -> bool:
         """Tell whether the death of this process would be held against the job."""
@@ -287,7 +288,7 @@ class Detector:
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 self._uncount(pipe, job_id)
-            pipe.execute()
+            self._execute(pipe, *job_ids)
 
     def announce(self) -> None:
         """Tell clients which models are served now: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""
@@ -336,10 +337,14 @@ class Detector:
         except RedisError as error:
             logger.warning("job.not_looked_up job=%s error=%s", job_id, error)
             suspect = True
-        self._admission.enter(lambda: self._begin(detecting), alone=suspect)
+        self._admission.enter(lambda: self._begin(detecting, alone=suspect), alone=suspect)
 
-    def _begin(self, detecting: Detecting) -> None:
-        detecting.add_done_callback(lambda _: self._admission.leave())
+    def _begin(self, detecting: Detecting, *, alone: bool = False) -> None:
+        if alone:
+            self._alone[detecting.request.job_id] = True
+            detecting.add_done_callback(self._settled_alone)
+        else:
+            detecting.add_done_callback(lambda _: self._admission.leave())
         try:
             self._threads.submit(self._open, detecting)
         except RuntimeError:  # the worker stops; what it held comes back to the queue
@@ -347,11 +352,11 @@ class Detector:
 
     def _open(self, detecting: Detecting) -> None:
         """Count a job as begun and go on with its images, unless it was answered before or has ended two workers."""
+        error, first = None, None
         try:
-            error = self._refusal(detecting)
+            error, first = self._enter(detecting)
         except Exception:
             logger.exception("job.not_counted job=%s", detecting.request.job_id)  # then it is a job like any other
-            error = None
         if error is not None:
             detecting.settle_all(error)
             return
@@ -360,34 +365,63 @@ class Detector:
                 self._threads.submit(self._prepare, detecting, index)
             except RuntimeError:
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
-        self._prepare(detecting, 0)
+        self._prepare(detecting, 0, first)
 
-    def _refusal(self, detecting: Detecting) -> FleetError | None:
+    def _enter(self, detecting: Detecting) -> tuple[FleetError | None, object]:
+        """Count the job; return why it is not begun, or what Redis holds of its first image, asked in the same trip."""
         request = detecting.request
         if not request.job_id or self._closed:
-            return None
+            return None, None
         if request.redelivered and deaths.is_answered(self._redis, request.job_id):
             detecting.is_duplicate = True
             self.finish(request.job_id, request.queue, request.images)
-            return Cancelled()
+            return Cancelled(), None
         self._counted.add(request.job_id)
-        if deaths.begin(self._redis, request.job_id) < deaths.DEATHS:
-            return None
+        ref = _ref_of(request.images[0]) if _is_wanted(detecting) else None
+        with self._redis.pipeline(transaction=False) as pipe:
+            deaths.begin(pipe, request.job_id)
+            if ref is not None:
+                blobs.ask(pipe, ref, most_bytes=self._limits.max_bytes)
+            detecting.outcomes[0].begun_at = asked_at = time.monotonic()
+            begun, _, *first = pipe.execute(raise_on_error=False)
+            detecting.outcomes[0].timings_ms["fetch"], _ = _lap(asked_at)
+        if isinstance(begun, Exception):
+            raise begun
+        if begun <= deaths.DEATHS:
+            return None, first[0] if first else None
         error = deaths.poisoned(request.job_id)
         self._bury(detecting, error)
-        return error
+        return error, None
 
     def _bury(self, detecting: Detecting, error: FleetError) -> None:
         detecting.is_buried = True
         deaths.bury(self._redis, detecting.request.as_dead(error))
 
+    def _settled_alone(self, detecting: Future[list[Outcome]]) -> None:
+        """Let others in, unless the job is counted: then its end is stored first, lest it pay for their deaths."""
+        job_id = cast(Detecting, detecting).request.job_id
+        if job_id not in self._counted:
+            self._leave_alone(job_id)
+
+    def _leave_alone(self, job_id: str) -> None:
+        if self._alone.pop(job_id, False):  # in one step: two threads may come
+            self._admission.leave()
+
+    def _execute(self, pipe: Any, *job_ids: str) -> None:
+        try:
+            pipe.execute()
+        finally:
+            for job_id in job_ids:
+                self._leave_alone(job_id)
+
     def _uncount(self, pipe: Any, job_id: str) -> None:
         self._counted.discard(job_id)
         deaths.end(pipe, job_id)
 
-    def _prepare(self, detecting: Detecting, index: int) -> None:
+    def _prepare(self, detecting: Detecting, index: int, fetched: object = None) -> None:
+        """Decode image ``index`` and start its inference; ``fetched`` is Redis's reply if it was asked already."""
         try:
-            flight = self._send_in(detecting, index)
+            flight = self._send_in(detecting, index, fetched)
         except FleetError as error:
             self._keep_if_wanted(detecting, error)
             detecting.settle(index, error)
@@ -411,17 +445,19 @@ class Detector:
             except RedisError as problem:
                 logger.warning("job.not_kept job=%s error=%s", detecting.request.job_id, problem)
 
-    def _send_in(self, detecting: Detecting, index: int) -> Inference:
+    def _send_in(self, detecting: Detecting, index: int, fetched: object) -> Inference:
         outcome, request = detecting.outcomes[index], detecting.request
         times = outcome.timings_ms
         if self._closed:
             raise QueueClosedError
         _check_still_wanted(detecting)
         outcome.thread = threading.current_thread().name
-        outcome.begun_at = began = time.monotonic()
-        data = self._fetch(request.images[index])
+        began = time.monotonic()
+        outcome.begun_at = outcome.begun_at or began
+        data = self._fetch(request.images[index], fetched)
         outcome.size_bytes = len(data)
-        times["fetch"], began = _lap(began)
+        fetch_ms, began = _lap(began)
+        times["fetch"] = times.get("fetch", 0.0) + fetch_ms
         _check_still_wanted(detecting)
         pixels = decode.decode(data, self._limits)
         tensor, outcome.frame = decode.letterbox(pixels, outcome.network.spec.input_size)
@@ -430,11 +466,13 @@ class Detector:
         times["wait"], outcome.slot = flight.waited_s * 1000, flight.slot
         return flight
 
-    def _fetch(self, raw: object) -> bytes:
-        image = wire.Image.parse(raw)
+    def _fetch(self, raw: object, fetched: object) -> bytes:
+        image, most = wire.Image.parse(raw), self._limits.max_bytes
         if image.ref is None:
             return image.data or b""
-        return blobs.get(self._redis, image.ref, most_bytes=self._limits.max_bytes)
+        if fetched is None:
+            return blobs.get(self._redis, image.ref, most_bytes=most)
+        return blobs.read(self._redis, image.ref, fetched, most_bytes=most)
 
 
 class _SelfTest(Future[bool]):
@@ -476,11 +514,24 @@ def open_detector(settings: Settings, plan: Plan) -> Detector:
     return Detector(networks, settings, plan)
 
 
+def _ref_of(raw: object) -> str | None:
+    """Return the key of an image's bytes; None where they ride in the message, or nothing can be said."""
+    try:
+        return wire.Image.parse(raw).ref
+    except FleetError:
+        return None
+
+
 def _check_still_wanted(detecting: Detecting) -> None:
     if detecting.cancelled_by is not None:
         raise detecting.cancelled_by
-    if detecting.request.deadline is not None and time.time() > detecting.request.deadline:
+    if not _is_wanted(detecting):
         raise DeadlineExceeded
+
+
+def _is_wanted(detecting: Detecting) -> bool:
+    deadline = detecting.request.deadline
+    return detecting.cancelled_by is None and (deadline is None or time.time() <= deadline)
 
 
 def _connect(url: str, *, connections: int) -> Redis:

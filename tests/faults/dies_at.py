@@ -47,7 +47,7 @@ def dying(real: Callable[..., Any]) -> Callable[..., Any]:
 if HOP == "pop":
     transport.QoS.append = die
 elif HOP == "fetch":
-    blobs.get = dying(blobs.get)
+    blobs.read = dying(blobs.read)
 elif HOP == "decode":
     decode.decode = dying(decode.decode)
 elif HOP == "inference":

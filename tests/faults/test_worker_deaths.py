@@ -14,7 +14,7 @@ from redis import Redis
 
 from producer import Client, Job, dead
 from producer.errors import InternalError
-from producer.wire import BLOB_PREFIX, JOBS_KEY, ledger_key, queue_of
+from producer.wire import BEGUN_PREFIX, BLOB_PREFIX, JOBS_KEY, ledger_key, queue_of
 from tests.integration.kit import MODEL, Worker, eventually, small_picture, spawn
 from worker import deaths
 
@@ -62,7 +62,7 @@ class Fleet:
     def is_clean(self) -> bool:
         """Whether nothing of any job is left but its result."""
         counts = (self.redis.hlen("unacked"), self.redis.hlen(JOBS_KEY), self.redis.zcard(ledger_key(QUEUE)))
-        prefixes = (BLOB_PREFIX, deaths.BEGUN_PREFIX)
+        prefixes = (BLOB_PREFIX, BEGUN_PREFIX)
         return not any(counts) and not any(next(self.redis.scan_iter(f"{one}*"), None) for one in prefixes)
 
     def _count(self, message: dict[str, str]) -> None:
@@ -204,7 +204,7 @@ def test_jobs_given_back_in_good_order_are_not_held_to_blame(fleet: Fleet, pictu
         eventually(jobs[share].done, f"job {share}")
         worker.signal(signal.SIGQUIT)
         worker.wait()
-        assert list(fleet.redis.scan_iter(f"{deaths.BEGUN_PREFIX}*")) == []
+        assert list(fleet.redis.scan_iter(f"{BEGUN_PREFIX}*")) == []
     fleet.start()
     assert_answered_once(fleet, jobs)
 

@@ -10,8 +10,8 @@ from typing import Any
 from redis import Redis
 
 from producer import wire
+from producer.books import COUNTERS_KEY
 from tests.soak import pictures
-from worker import deaths
 
 #: Code of an answer by the kind of its image; a good image's is its detections.
 CODES = {"damaged": "invalid_image", "fatal": "internal_error"}
@@ -66,15 +66,15 @@ def judge_answers(
 
 def judge_rest(verdict: Verdict, redis: Redis, stats: Mapping[str, Any], *, connections_of: int) -> None:
     """Look for what a job or a worker may have left behind."""
-    prefixes = (wire.BLOB_PREFIX, deaths.BEGUN_PREFIX, wire.LEDGER_PREFIX)
+    prefixes = (wire.BLOB_PREFIX, wire.BEGUN_PREFIX, wire.LEDGER_PREFIX)
     left = {prefix: sum(1 for _ in redis.scan_iter(f"{prefix}*", count=1000)) for prefix in prefixes}
     left |= {"unacked": redis.hlen("unacked"), "jobs on the ledger": redis.hlen(wire.JOBS_KEY)}
     busy = {name: (said["pool"]["jobs"], said["pool"]["models"]) for name, said in stats.items()}
     in_use = sum(jobs + sum(one["in_flight"] for one in models.values()) for jobs, models in busy.values())
-    counters: Any = redis.hgetall(deaths.COUNTERS_KEY)
+    counters: Any = redis.hgetall(COUNTERS_KEY)
     verdict.figures |= {
         "messages delivered again": counters.get("redelivered", 0),
-        "  of them answered before, and dropped": counters.get("duplicates", 0),
+        "  of them answered before, and dropped": counters.get("answered_before", 0),
         "left in Redis": left,
         "requests and places in use": in_use,
         "connections to Redis": len(redis.client_list()),

@@ -330,15 +330,15 @@ def test_a_deadline_that_passes_while_the_image_is_fetched_saves_the_decoding(
     start: Open, decodes, monkeypatch, connection
 ):
     """It is looked at once more before the expensive part."""
-    deadline, key, real = time.time() + 0.3, blobs.new_key(), blobs.get
+    deadline, key, real = time.time() + 0.3, blobs.new_key(), blobs.read
     connection.set(key, picture()["data"])
 
-    def slow_get(*args, **options):
+    def slow_read(*args, **options):
         data = real(*args, **options)
         threading.Event().wait(max(0.0, deadline - time.time()) + 0.01)
         return data
 
-    monkeypatch.setattr(blobs, "get", slow_get)
+    monkeypatch.setattr(blobs, "read", slow_read)
 
     (error,) = finish(start(tiny(networks.echo)).start(ask({"ref": key}, deadline=deadline)))
 
