@@ -12,8 +12,9 @@ from kombu.entity import Exchange, Queue
 
 import worker.remote  # noqa: F401 - registers what a worker answers, for the asking command as well
 from producer import wire
-from worker import cpu, settings
+from worker import cpu, logs, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
+from worker.health import HealthStep
 from worker.observe import ObserveStep
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
@@ -54,9 +55,11 @@ def _queue(name: str) -> Queue:
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
+logs.follow()
 app = Celery("fleet", include=["worker.tasks"])
 app.config_from_object("celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
 app.steps["worker"].add(SweepStep)
 app.steps["worker"].add(ObserveStep)
+app.steps["worker"].add(HealthStep)

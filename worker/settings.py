@@ -70,6 +70,8 @@ class Settings:
     drain_s: float = 30.0
     #: File whose age tells whether the worker is healthy.
     health_file: Path = Path(tempfile.gettempdir()) / "fleet-worker.health"
+    #: text, or json: one line of JSON an event.
+    log: str = "text"
     #: Port of the metrics for Prometheus; 0 serves none.
     metrics_port: int = 0
     #: Address that the metrics are served on.
@@ -124,6 +126,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "lease_s": (_lease, defaults.lease_s),
         "drain_s": (_seconds, defaults.drain_s),
         "health_file": (_path, defaults.health_file),
+        "log": (_one_of("text", "json"), defaults.log),
         "metrics_port": (_whole(0, 65535), defaults.metrics_port),
         "metrics_host": (_host, defaults.metrics_host),
     }
@@ -138,7 +141,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
 
 
 #: Variables with our prefix that others read: tests and the producer's command line.
-_FOREIGN = frozenset({"FLEET_TEST_ASSETS", "FLEET_MODEL", "FLEET_LOG"})
+_FOREIGN = frozenset({"FLEET_TEST_ASSETS", "FLEET_MODEL"})
 
 
 @functools.cache
