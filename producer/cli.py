@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from producer.answers import Answer
 from producer.cli_dead import dead
 from producer.cli_status import status
+from producer.cli_top import top
 from producer.client import Client
 from producer.errors import FleetError, InvalidImage, InvalidRequest, UnknownModel
 from producer.local import LocalFleetError, local_fleet
@@ -84,6 +85,7 @@ def main() -> None:
 
 main.add_command(dead)
 main.add_command(status)
+main.add_command(top)
 
 
 @main.command()
