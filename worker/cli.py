@@ -7,17 +7,17 @@ import dataclasses
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 from celery.bin.celery import celery
 
-from producer.errors import InvalidRequest
 from producer.wire import check_model_name
 from worker import assets, cpu, embedded, health, local, models, settings
 from worker.cli_timeline import timeline
+from worker.complaints import checked as _checked
+from worker.complaints import chosen_settings as _settings
+from worker.models_cli import models_group
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,6 +26,7 @@ def main() -> None:
     """Workers of the detection fleet."""
 
 
+main.add_command(models_group)
 main.add_command(timeline)
 
 
@@ -69,30 +70,6 @@ def run_local(workers: int, port: int, names: tuple[str, ...], verbose: bool) ->
         raise click.ClickException(str(error)) from error
 
 
-@main.group(name="models")
-def models_group() -> None:
-    """The networks this host has."""
-
-
-@models_group.command()
-@click.argument("names", nargs=-1, required=True)
-def fetch(names: tuple[str, ...]) -> None:
-    """Fetch known models into the store."""
-    store = _settings().model_store
-    for name in names:
-        folder = _checked(models.fetch, name, store)
-        click.echo(f"{name}: {folder}")
-
-
-@models_group.command(name="list")
-def list_models() -> None:
-    """List the store's models and the known ones that could be fetched."""
-    store = _settings().model_store
-    present = {path.parent.name for path in store.glob("*/model.toml")}
-    for name in sorted(present | set(models.KNOWN)):
-        click.echo(f"{name:24} {_describe(name, store) if name in present else 'known, not fetched'}")
-
-
 @main.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("names", nargs=-1)
@@ -133,27 +110,6 @@ def _complain_of_lost(workers: "list[subprocess.Popen[bytes]]") -> None:
     lost = [worker.returncode for worker in workers if worker.poll() is not None]
     if lost:
         raise click.ClickException(f"A worker ended by itself with status {lost[0]}; the others were stopped.")
-
-
-def _describe(name: str, store: Path) -> str:
-    try:
-        spec, network = models.read(name, store)
-    except models.ModelError as error:
-        return f"unusable: {error}"
-    height, width = spec.input_size
-    return f"{spec.head}, input {width} x {height}, {len(spec.labels)} labels, digest {models.digest(network)}"
-
-
-def _settings() -> settings.Settings:
-    return _checked(settings.load)  # type: ignore[no-any-return]
-
-
-def _checked(work: Callable[..., Any], *args: Any) -> Any:
-    """Call ``work(*args)``; what a user can mend is one sentence on stderr and exit status 1."""
-    try:
-        return work(*args)
-    except (settings.SettingsError, models.ModelError, assets.AssetError, InvalidRequest) as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _as_interrupt(*_: object) -> None:

@@ -6,18 +6,16 @@ Stage: on the decode threads, between fetch and the infer queue. Pure functions 
 import io
 import struct
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as Header
 from PIL import UnidentifiedImageError
 
 from producer.errors import ImageTooLarge, InvalidImage
+from worker.resize import Frame, Pixels, letterbox
 
-#: ``(height, width, 3) uint8``, BGR.
-Pixels = npt.NDArray[np.uint8]
+__all__ = ["FORMATS", "MAX_SIDE", "Frame", "Limits", "Pixels", "check_whole", "decode", "letterbox", "read_header"]
 
 #: What is accepted. Pillow calls a JPEG with more pictures behind it, as phones write, "MPO".
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -38,30 +36,6 @@ class Limits:
 
     max_bytes: int
     max_pixels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """How an original image lies in the network's input.
-
-    Attributes:
-        width: of the original image, upright, pixels; height likewise.
-        scale_x: input pixels per original pixel; scale_y likewise.
-        pad_x: columns of border left of the image, input pixels; pad_y: rows above it.
-    """
-
-    width: int
-    height: int
-    scale_x: float
-    scale_y: float
-    pad_x: int
-    pad_y: int
-
-    def to_original(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Map ``(..., 2)`` x and y from input pixels to pixels of the original, unclipped."""
-        pad = np.array([self.pad_x, self.pad_y], np.float32)
-        scale = np.array([self.scale_x, self.scale_y], np.float32)
-        return (points - pad) / scale
 
 
 def decode(data: bytes, limits: Limits) -> Pixels:
@@ -164,27 +138,3 @@ def _bmp_whole(data: bytes) -> bool:
     if compression not in (0, 3):
         return bool(len(data) > offset)
     return bool(len(data) >= offset + (abs(width) * depth + 31) // 32 * 4 * abs(height))
-
-
-def letterbox(image: Pixels, size: tuple[int, int]) -> tuple[Pixels, Frame]:
-    """Scale ``image`` to fit ``size`` without changing its proportions, and centre it on black.
-
-    Args:
-        image: ``(height, width, 3)`` uint8.
-        size: (height, width) of the network's input.
-
-    Returns:
-        ``(1, *size, 3)`` uint8 contiguous, and how the image lies in it. Shrinking averages (INTER_AREA), enlarging
-        interpolates (INTER_LINEAR).
-    """
-    (height, width), (rows, columns) = image.shape[:2], size
-    scale = min(rows / height, columns / width)
-    new_width = min(columns, max(1, round(width * scale)))
-    new_height = min(rows, max(1, round(height * scale)))
-    pad_x, pad_y = (columns - new_width) // 2, (rows - new_height) // 2
-    canvas = np.zeros((1, rows, columns, 3), np.uint8)
-    inside: Any = canvas[0, pad_y : pad_y + new_height, pad_x : pad_x + new_width]
-    inside[:] = cv2.resize(
-        image, (new_width, new_height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
-    return canvas, Frame(width, height, new_width / width, new_height / height, pad_x, pad_y)

@@ -32,7 +32,7 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, models, network
+from worker import deaths, decode, models, network, resize
 from worker.admission import Admission
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
@@ -460,7 +460,7 @@ class Detector:
         times["fetch"] = times.get("fetch", 0.0) + fetch_ms
         _check_still_wanted(detecting)
         pixels = decode.decode(data, self._limits)
-        tensor, outcome.frame = decode.letterbox(pixels, outcome.network.spec.input_size)
+        tensor, outcome.frame = resize.fit(pixels, outcome.network.spec.fit)
         times["decode"], _ = _lap(began)
         flight = self.queues[outcome.network.spec.name].submit(tensor)
         times["wait"], outcome.slot = flight.waited_s * 1000, flight.slot

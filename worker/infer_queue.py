@@ -92,7 +92,7 @@ class _Slot:
 class InferQueue:
     """Keeps up to ``requests`` inferences in flight on one compiled network.
 
-    The network has one input of static shape and one output. Thread-safe: any thread may submit, cancel or close.
+    The network has one input, of known rank, and one output. Thread-safe: any thread may submit, cancel or close.
 
     Args:
         compiled: the compiled network.
@@ -108,7 +108,9 @@ class InferQueue:
     ) -> None:
         self.size = requests
         self._dtype = np.dtype(compiled.input(0).get_element_type().to_dtype())
-        self._shape = tuple(compiled.input(0).get_shape())
+        # -1 where any size goes: only networks that keep a picture's proportions have that.
+        sizes = compiled.input(0).get_partial_shape()
+        self._shape = tuple(-1 if one.is_dynamic else int(one.get_length()) for one in sizes)
         self._check_every_s = check_every_s
         self._abandon_after_s = abandon_after_s
         self._lock = threading.Lock()
@@ -239,7 +241,10 @@ class InferQueue:
         """OpenVINO itself raises on a misfit only after it has taken a slot, so it never sees one."""
         if not isinstance(tensor, np.ndarray):
             raise TensorError(f"expected an array, not {type(tensor).__name__}")
-        if tensor.shape != self._shape or tensor.dtype != self._dtype:
+        fits = len(tensor.shape) == len(self._shape) and all(
+            size in (-1, given) for size, given in zip(self._shape, tensor.shape, strict=True)
+        )
+        if not fits or tensor.dtype != self._dtype:
             raise TensorError(f"expected {self._shape} {self._dtype}, got {tensor.shape} {tensor.dtype}")
         return np.require(tensor, requirements=["C", "W"])  # a copy where memory is strided or read-only
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from worker import assets
+from worker.resize import MODES, SHRINKING, Fit
 
 
 class ModelError(Exception):
@@ -27,16 +28,25 @@ class ModelSpec:
 
     Attributes:
         name: its name, also of its queue.
-        file: the network, relative to the model's folder (IR ``.xml``, ``.onnx`` or ``.tflite``).
-        head: family of detector, a key of :data:`worker.heads.HEADS`.
-        input_size: (height, width) of the network's input, pixels.
+        file: the network, relative to the model's folder (IR ``.xml``, ``.onnx``, ``.tflite``, or what else OpenVINO
+            reads; a SavedModel is a folder).
+        head: family of detector, one of :func:`worker.heads.names`.
+        input_size: (height, width) of the network's input, pixels; with ``resize = "multiple"`` the largest.
         labels: name of each class, by its number.
         layout: of the network's own input, ``NCHW`` or ``NHWC``.
         colour: channel order of the network's own input, ``RGB`` or ``BGR``.
         mean: subtracted from each channel (0 to 255), in the network's channel order.
         scale: each channel is divided by it, after the mean.
+        resize: ``letterbox``, ``stretch`` or ``multiple`` (:data:`worker.resize.MODES`).
+        pad: value of the border of a letterbox, 0 to 255.
+        pad_at: where the picture stands in its border: ``centre``, or ``top_left`` with the border on the far sides.
+        multiple: of both sides of the input, for ``resize = "multiple"``.
+        shrinking: ``area`` averages; ``linear`` is what OpenCV does unless told otherwise.
         min_score: detections below it are left out unless a request asks otherwise.
         iou: two boxes of one class that overlap more are one object.
+        precision: of inference, ``f32``, ``bf16`` or ``f16``; empty leaves it to the worker's settings.
+        version: counts up each time another network takes this name.
+        digest: of the network's files when they were added; empty if nobody noted it.
         options: what only this head knows.
     """
 
@@ -49,9 +59,22 @@ class ModelSpec:
     colour: str = "RGB"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     scale: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resize: str = "letterbox"
+    pad: int = 0
+    pad_at: str = "centre"
+    multiple: int = 32
+    shrinking: str = "area"
     min_score: float = 0.5
     iou: float = 0.3
+    precision: str = ""
+    version: int = 1
+    digest: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fit(self) -> Fit:
+        """How a picture becomes this network's input."""
+        return Fit(self.input_size, self.resize, self.pad, self.pad_at == "centre", self.multiple, self.shrinking)
 
 
 def _blazeface(variant: str, side: int, file: str) -> ModelSpec:
@@ -119,18 +142,33 @@ def read(name: str, store: Path) -> tuple[ModelSpec, Path]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
     network = path.parent / spec.file
-    if not network.is_file():
+    if not network.exists():
         raise ModelError(f"{path} names the network {spec.file!r}, which is not there.")
     return spec, network
 
 
+def files(network: Path) -> list[Path]:
+    """Return all files that make up the network at ``network``: it, and those that stand beside it under its name."""
+    if network.is_dir():
+        return sorted(path for path in network.rglob("*") if path.is_file())
+    beside = [network.with_suffix(suffix) for suffix in _BESIDE.get(network.suffix.lower(), ())]
+    beside += [network.with_name(network.name + suffix) for suffix in _BEHIND.get(network.suffix.lower(), ())]
+    return [network, *(path for path in beside if path.is_file())]
+
+
 def digest(network: Path) -> str:
     """Return the first 16 hex digits of the sha256 over the network's files (``.xml`` and ``.bin`` together)."""
-    total = hashlib.sha256(network.read_bytes())
-    weights = network.with_suffix(".bin")
-    if network.suffix == ".xml" and weights.is_file():
-        total.update(weights.read_bytes())
+    total = hashlib.sha256()
+    for path in files(network):
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                total.update(part)
     return total.hexdigest()[:16]
+
+
+#: Weights that a format keeps in a file of the same stem, or of the same name with something behind it.
+_BESIDE = {".xml": (".bin",), ".pdmodel": (".pdiparams",), ".json": (".pdiparams",)}
+_BEHIND = {".onnx": (".data", "_data", ".extra")}
 
 
 def from_toml(name: str, raw: Mapping[str, Any]) -> ModelSpec:
@@ -139,17 +177,29 @@ def from_toml(name: str, raw: Mapping[str, Any]) -> ModelSpec:
     Raises:
         ValueError: a field is missing, unknown or wrong; the message says which.
     """
-    known = set(ModelSpec.__dataclass_fields__) - {"name"}
-    if unknown := set(raw) - known:
-        raise ValueError(f"unknown field {min(unknown)!r}; there are {', '.join(sorted(known))}")
+    if unknown := set(raw) - set(_FIELDS):
+        check_field(min(unknown), None)
     if missing := {"file", "head", "input_size", "labels"} - set(raw):
         raise ValueError(f"the field {min(missing)!r} is missing")
     for field_name, value in raw.items():
-        fits, expected = _FIELDS[field_name]
-        if not fits(value):
-            raise ValueError(f"{field_name} is {expected}, not {value!r:.100}")
+        check_field(field_name, value)
+    if raw.get("resize") == "multiple" and any(side % raw.get("multiple", 32) for side in raw["input_size"]):
+        raise ValueError(f"input_size is of multiples of {raw.get('multiple', 32)} with resize multiple")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
     return ModelSpec(name=name, **values)
+
+
+def check_field(name: str, value: Any) -> None:
+    """Check one field of a ``model.toml``.
+
+    Raises:
+        ValueError: there is no such field, or it cannot hold this; the message says what it is.
+    """
+    if name not in _FIELDS:
+        raise ValueError(f"unknown field {name!r}; there are {', '.join(sorted(_FIELDS))}")
+    fits, expected = _FIELDS[name]
+    if not fits(value):
+        raise ValueError(f"{name} is {expected}, not {value!r:.100}")
 
 
 def _is_file_name(value: Any) -> bool:
@@ -172,6 +222,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
 def _is_part(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
@@ -186,6 +240,14 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "colour": (lambda value: value in ("RGB", "BGR"), "RGB or BGR"),
     "mean": (lambda value: _are_numbers(value, 3), "three numbers"),
     "scale": (lambda value: _are_numbers(value, 3) and 0 not in value, "three numbers, none of them 0"),
+    "resize": (lambda value: value in MODES, " or ".join(MODES)),
+    "pad": (lambda value: _is_whole(value, 0, 255), "a whole number from 0 to 255"),
+    "pad_at": (lambda value: value in ("centre", "top_left"), "centre or top_left"),
+    "multiple": (lambda value: _is_whole(value, 1, 1024), "a whole number from 1 to 1024"),
+    "shrinking": (lambda value: value in list(SHRINKING), " or ".join(SHRINKING)),
+    "precision": (lambda value: value in ("", "f32", "bf16", "f16"), "f32, bf16 or f16"),
+    "version": (lambda value: _is_whole(value, 1, 10**9), "a whole number from 1"),
+    "digest": (lambda value: isinstance(value, str), "a text"),
     "min_score": (_is_part, "a number from 0 to 1"),
     "iou": (_is_part, "a number from 0 to 1"),
     "options": (lambda value: isinstance(value, Mapping), "a table"),

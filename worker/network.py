@@ -15,7 +15,7 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from worker.heads import HEADS
+from worker import heads, inputs
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
 
@@ -45,12 +45,14 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
     Raises:
         ModelError: the file cannot be read, or does not fit its description.
     """
-    if spec.head not in HEADS:
-        raise ModelError(f"Model {spec.name!r}: there is no head {spec.head!r}; there are {', '.join(sorted(HEADS))}.")
+    try:
+        head = heads.find(spec.head)
+    except ValueError as error:
+        raise ModelError(f"Model {spec.name!r}: {error}.") from error
     try:
         model = core.read_model(path)
-        model.reshape(_input_shape(spec))
-        rows = HEADS[spec.head](model, iou=spec.iou, **spec.options)
+        inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
+        rows = head(model, iou=spec.iou, **_options(spec, path))
         graph = ov.Model([rows], model.get_parameters(), spec.name)
         graph = _preprocess(graph, spec)
         # OpenVINO names a nameless output by a counter of the process, and its cache goes by that name.
@@ -60,6 +62,14 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
         raise ModelError(f"Model {spec.name!r} cannot be built from {path.name}: {_first_line(error)}") from error
 
 
+def _options(spec: ModelSpec, path: Path) -> dict[str, Any]:
+    """Give the head's options; the name of a file, ``<something>_file``, becomes its path in the model's folder."""
+    return {
+        key: path.parent / Path(value).name if key.endswith("_file") and isinstance(value, str) else value
+        for key, value in spec.options.items()
+    }
+
+
 def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Network:
     """Build, compile and warm up the model; about a second, less with a warm cache.
 
@@ -67,21 +77,30 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
         ModelError: it cannot be built, or OpenVINO cannot compile or run it on this device.
     """
     began = time.monotonic()
+    found = digest(path) if path.exists() else ""
+    if spec.digest and found != spec.digest:
+        raise ModelError(
+            f"Model {spec.name!r}: {path.name} is not the network that was added (digest {found}, not {spec.digest}). "
+            "Add it again, or take the line 'digest' out of its model.toml."
+        )
     core = ov.Core()
     if settings.cache_dir is not None:
         _keep_compiled(core, settings.cache_dir)
     graph = build(spec, path, core)
+    chosen = dict(properties(settings, threads))
+    if spec.precision and not settings.precision:
+        chosen["INFERENCE_PRECISION_HINT"] = spec.precision
     try:
-        compiled = core.compile_model(graph, settings.device, dict(properties(settings, threads)))
+        compiled = core.compile_model(graph, settings.device, chosen)
         request = compiled.create_infer_request()
-        request.infer({0: np.zeros(tuple(compiled.input(0).get_shape()), np.uint8)})
+        request.infer({0: np.zeros((1, *spec.input_size, 3), np.uint8)})
         optimal = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     except RuntimeError as error:
         raise ModelError(
             f"Model {spec.name!r} does not run on device {settings.device!r}: {_first_line(error)}"
         ) from error
     logger.info("network.ready model=%s seconds=%.2f requests=%d", spec.name, time.monotonic() - began, optimal)
-    return Network(spec, digest(path), compiled, optimal)
+    return Network(spec, found, compiled, optimal)
 
 
 def properties(settings: Settings, threads: int) -> Mapping[str, Any]:
@@ -102,11 +121,6 @@ def _keep_compiled(core: Any, folder: Path) -> None:
         core.set_property({"CACHE_DIR": str(folder)})
     except RuntimeError as error:  # a worker without a cache starts slower and works as well
         logger.warning("network.no_cache folder=%s error=%s", folder, _first_line(error))
-
-
-def _input_shape(spec: ModelSpec) -> list[int]:
-    height, width = spec.input_size
-    return [1, 3, height, width] if spec.layout == "NCHW" else [1, height, width, 3]
 
 
 def _preprocess(graph: Any, spec: ModelSpec) -> Any:

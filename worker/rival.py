@@ -14,7 +14,7 @@ from typing import Any
 from redis import Redis
 
 from producer import blobs, wire
-from worker import decode
+from worker import decode, resize
 from worker.detector import Outcome
 from worker.network import Network
 from worker.settings import Settings
@@ -68,7 +68,7 @@ class Rival:
         laps = _Laps()
         data = blobs.get(self._redis, key, most_bytes=self._limits.max_bytes)
         laps.end("fetch")
-        tensor, frame = decode.letterbox(decode.decode(data, self._limits), self._network.spec.input_size)
+        tensor, frame = resize.fit(decode.decode(data, self._limits), self._network.spec.fit)
         laps.end("decode")
         request.start_async({0: tensor})
         request.wait()

@@ -29,7 +29,7 @@ def attach(model: ov.Model, *, iou: float) -> ov.Output:
         ValueError: the outputs are not those of CenterFace.
     """
     shapes = [tuple(output.get_shape()) for output in model.outputs]
-    if len(shapes) != 4 or [shape[1] for shape in shapes] != [1, 2, 2, 2 * POINTS]:
+    if [len(shape) for shape in shapes] != [4] * 4 or [shape[1] for shape in shapes] != [1, 2, 2, 2 * POINTS]:
         raise ValueError(f"CenterFace has outputs of 1, 2, 2 and 10 channels; this network has shapes {shapes}")
     height, width = shapes[0][2:]
     heatmap, scale, offset, landmarks = (

@@ -31,7 +31,7 @@ from tests.hazards import networks
 from tests.hazards.child import Wrapped
 from tests.reference import iou
 from tests.unit.worker.conftest import Load
-from worker import decode, models, network
+from worker import decode, models, network, resize
 from worker.cpu import Plan
 from worker.decode import Frame
 from worker.detector import Detecting, Detector, Request, open_detector, to_detections
@@ -274,10 +274,10 @@ def test_an_inference_that_openvino_does_not_start_is_a_failed_inference(start: 
 def test_what_nobody_foresaw_is_an_internal_error_with_an_incident_s_number(start: Open, monkeypatch, caplog):
     """The number leads from the caller's error to the traceback in the worker's log; the details stay there."""
 
-    def letterbox(*_):
+    def fit(*_):
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(decode, "letterbox", letterbox)
+    monkeypatch.setattr(resize, "fit", fit)
 
     (error,) = finish(start(tiny(networks.echo)).start(ask(picture(), job_id="j9")))
 

@@ -152,7 +152,7 @@ def test_a_box_at_the_edge_is_clipped_to_the_image(case: Case, decoded):
         ("blazeface_short", "blazeface", {"variant": "wide"}, "the variants short, back, full, not 'wide'"),
         ("blazeface_short", "blazeface", {}, "variant"),
         ("centerface", "centerface", {"variant": "short"}, "variant"),
-        ("centerface", "yolo", {}, "there is no head 'yolo'; there are blazeface, centerface"),
+        ("centerface", "yolo", {}, "there is no head 'yolo'; there are blazeface, boxes_labels"),
     ],
 )
 def test_a_network_that_is_not_the_head_s_is_refused_in_one_sentence(store, model, head, options, told):

@@ -12,7 +12,7 @@ import pytest
 from openvino import opset13 as op
 
 from tests.unit.worker.conftest import Load
-from worker import models, network
+from worker import heads, models, network
 from worker.models import ModelError, ModelSpec
 from worker.network import Network
 from worker.settings import Settings
@@ -35,7 +35,7 @@ def plain_head(monkeypatch: pytest.MonkeyPatch) -> None:
     def attach(model: ov.Model, *, iou: float) -> ov.Output:
         return model.output(0).get_node().input_value(0)
 
-    monkeypatch.setitem(network.HEADS, "plain", attach)
+    monkeypatch.setitem(heads.HEADS, "plain", attach)
 
 
 @pytest.fixture

@@ -1,0 +1,370 @@
+"""Small networks whose outputs have exactly the form of a family's exports, made of convolutions with fixed weights.
+
+What they "find" depends on the picture, so that a head's every row can be checked against an independent decoder.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as op
+
+#: (height, width) of the input; different ones, so that an x for a y is seen.
+SIZE = (96, 160)
+CLASSES = 5
+
+
+class Drawing:
+    """Puts a network together: ``maps`` are convolutions over the picture, ``add`` makes an output."""
+
+    def __init__(self, seed: int, size: tuple[int, int] = SIZE, layout: str = "NCHW") -> None:
+        self.random = np.random.default_rng(seed)
+        self.size = size
+        shape = [1, 3, *size] if layout == "NCHW" else [1, *size, 3]
+        self.entry = op.parameter(shape, np.float32, name="images")
+        self.entry.output(0).set_names({"images"})
+        planes = self.entry if layout == "NCHW" else op.transpose(self.entry, np.array([0, 3, 1, 2]))
+        self.image = op.divide(planes, np.float32(255))
+        self.outputs: list[Any] = []
+
+    def maps(self, channels: int, stride: int, gain: float = 1.0, shift: float = 0.0) -> Any:
+        """Give ``(1, channels, h, w)`` of about ``gain`` around ``shift``, different for each picture."""
+        side = min(stride, 16)
+        weights = self.random.normal(0, 1, (channels, 3, side, side)).astype(np.float32)
+        weights -= weights.mean(axis=(1, 2, 3), keepdims=True)
+        weights *= 2 * gain / side
+        pads = [-side % stride for side in self.size]
+        found = op.convolution(self.image, weights, [stride, stride], [0, 0], pads, [1, 1])
+        return op.add(found, np.float32(shift))
+
+    def rows(self, channels: int, stride: int, gain: float = 1.0, shift: float = 0.0, per_cell: int = 1) -> Any:
+        """Give the same as ``(1, h * w * per_cell, channels)``."""
+        found = op.transpose(self.maps(channels * per_cell, stride, gain, shift), np.array([0, 2, 3, 1]))
+        return op.reshape(found, np.array([1, -1, channels]), False)
+
+    def grids(self, channels: int, strides: Sequence[int], **how: Any) -> Any:
+        """Give the rows of several grids under each other."""
+        return op.concat([self.rows(channels, stride, **how) for stride in strides], 1)
+
+    def scores(self, channels: int, strides: Sequence[int], **how: Any) -> Any:
+        """Give grids of 0 to 1, few of them high."""
+        return op.sigmoid(self.grids(channels, strides, **{"gain": 2.0, "shift": -2.5, **how}))
+
+    def pixels(self, strides: Sequence[int], per_cell: int = 1) -> Any:
+        """Give ``(1, n, 4)`` centre x, centre y, width and height in pixels of the input."""
+        height, width = self.size
+        raw = op.sigmoid(self.grids(4, strides, per_cell=per_cell))
+        return op.multiply(raw, np.array([width, height, width / 2, height / 2], np.float32))
+
+    def add(self, value: Any, name: str) -> None:
+        """Make ``value`` an output of that name."""
+        result = op.result(value)
+        result.output(0).set_names({name})
+        self.outputs.append(result)
+
+    def model(self) -> ov.Model:
+        """Give the network."""
+        return ov.Model(self.outputs, [self.entry], "drawn")
+
+
+def yolov5(seed: int = 1, classes: int = CLASSES) -> ov.Model:
+    """``[1, 3 * cells, 5 + C]``."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    parts = [one.pixels(grids, 3), one.scores(1, grids, per_cell=3, shift=0.0), one.scores(classes, grids, per_cell=3)]
+    one.add(op.concat(parts, 2), "output0")
+    return one.model()
+
+
+def yolov8(seed: int = 2, classes: int = CLASSES, grids: Sequence[int] = (8, 16, 32)) -> ov.Model:
+    """``[1, 4 + C, cells]``."""
+    one = Drawing(seed)
+    joined = op.concat([one.pixels(grids), one.scores(classes, grids)], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    return one.model()
+
+
+def yolov8_tflite(seed: int = 3, classes: int = CLASSES) -> ov.Model:
+    """The same with channels last and boxes of 0 to 1, as in TFLite exports."""
+    one, grids = Drawing(seed, layout="NHWC"), (8, 16, 32)
+    unit = op.divide(one.pixels(grids), np.array([SIZE[1], SIZE[0]] * 2, np.float32))
+    joined = op.concat([unit, one.scores(classes, grids)], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "Identity")
+    return one.model()
+
+
+def yolox(seed: int = 4, classes: int = CLASSES) -> ov.Model:
+    """``[1, cells, 5 + C]``, boxes relative to their cell."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    one.add(op.concat([one.grids(4, grids), one.scores(1, grids, shift=0.0), one.scores(classes, grids)], 2), "output")
+    return one.model()
+
+
+def yolov10(seed: int = 5, classes: int = CLASSES, rows: int = 100) -> ov.Model:
+    """``[1, N, 6]``, best first."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    cxcywh = one.pixels(grids)
+    place, side = (op.slice(cxcywh, [a], [b], [1], [2]) for a, b in ((0, 2), (2, 4)))
+    half = op.divide(side, np.float32(2))
+    best = op.topk(one.scores(classes, grids), np.int32(1), 2, "max", "none", "i32")
+    score, label = best.output(0), op.convert(best.output(1), "f32")
+    joined = op.concat([op.subtract(place, half), op.add(place, half), score, label], 2)
+    order = op.topk(op.squeeze(score, np.array([0, 2])), np.int32(rows), 0, "max", "value", "i32").output(1)
+    one.add(op.gather(joined, order, np.int32(1)), "output0")
+    return one.model()
+
+
+def nanodet_plus(seed: int = 6, classes: int = CLASSES) -> ov.Model:
+    """``[1, cells, C + 32]`` with four grids."""
+    one, grids = Drawing(seed), (8, 16, 32, 64)
+    one.add(op.concat([one.scores(classes, grids), one.grids(32, grids, gain=2.0)], 2), "output")
+    return one.model()
+
+
+def picodet(seed: int = 7, classes: int = CLASSES) -> ov.Model:
+    """Scores and distributions apart, an output of each for each of four grids."""
+    one, grids = Drawing(seed), (8, 16, 32, 64)
+    for stride in grids:
+        one.add(one.scores(classes, [stride]), f"cls_{stride}")
+    for stride in grids:
+        one.add(one.rows(32, stride, gain=2.0), f"reg_{stride}")
+    return one.model()
+
+
+def dfl_maps(seed: int = 8, classes: int = CLASSES) -> ov.Model:
+    """``[1, 64 + C, h, w]`` for each grid, distributions first and scores raw, as in YOLOv8 without its end."""
+    one = Drawing(seed)
+    for stride in (8, 16, 32):
+        parts = [one.maps(64, stride, 2.0), one.maps(classes, stride, 2.0, -2.5)]
+        one.add(op.concat(parts, 1), f"grid{stride}")
+    return one.model()
+
+
+def dfl_turned(seed: int = 21, classes: int = CLASSES) -> ov.Model:
+    """``[1, 64 + C, cells]``: the raw heads of YOLOv8 put together."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    joined = op.concat([one.grids(64, grids, gain=2.0), one.grids(classes, grids, gain=2.0, shift=-4.0)], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output")
+    return one.model()
+
+
+def gfl(seed: int = 22, classes: int = CLASSES) -> ov.Model:
+    """Joined for each of five grids, scores of 0 to 1 first, 11 bins."""
+    one = Drawing(seed)
+    for stride in (8, 16, 32, 64, 128):
+        one.add(op.concat([one.scores(classes, [stride]), one.grids(44, [stride], gain=2.0)], 2), f"grid_{stride}")
+    return one.model()
+
+
+def scrfd(seed: int = 9) -> ov.Model:
+    """Scores, distances and landmarks for each grid, two anchors a cell, without a leading 1."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    for name, width in (("score", 1), ("bbox", 4), ("kps", 10)):
+        for stride in grids:
+            raw = one.rows(width, stride, per_cell=2, gain=2.0, shift=-2.0 if width == 1 else 1.0)
+            raw = op.sigmoid(raw) if width == 1 else op.relu(raw) if width == 4 else raw
+            one.add(op.reshape(raw, np.array([-1, width]), False), f"{name}_{stride}")
+    return one.model()
+
+
+def yunet(seed: int = 10) -> ov.Model:
+    """Class, objectness, box and landmarks for each grid."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    for name, width in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+        for stride in grids:
+            raw = one.rows(width, stride, gain=2.0 if width == 1 else 1.0, shift=-1.0 if width == 1 else 0.5)
+            one.add(op.sigmoid(raw) if width == 1 else raw, f"{name}_{stride}")
+    return one.model()
+
+
+def retinaface(seed: int = 11) -> ov.Model:
+    """Boxes, two scores and landmarks for each prior."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    bias = op.constant(np.array([2.0, 0.0], np.float32))
+    one.add(one.grids(4, grids, per_cell=2), "loc")
+    one.add(op.softmax(op.add(one.grids(2, grids, per_cell=2), bias), 2), "conf")
+    one.add(one.grids(10, grids, per_cell=2), "landms")
+    return one.model()
+
+
+def ssd_raw(seed: int = 12, classes: int = CLASSES + 1) -> ov.Model:
+    """Raw boxes and scores for the anchors of SSD MobileNet; class 0 is the background."""
+    one = Drawing(seed, layout="NHWC")
+    strides = (16, 32, 64, 128)
+    for name, width, how in (("boxes", 4, {"gain": 3.0}), ("scores", classes, {"gain": 2.0, "shift": -3.0})):
+        parts = [one.rows(width, stride, per_cell=6 if at else 3, **how) for at, stride in enumerate(strides)]
+        one.add(op.concat(parts, 1), f"raw_outputs/{name}")
+    return one.model()
+
+
+def ssd_own_anchors(seed: int = 13, classes: int = CLASSES) -> ov.Model:
+    """Raw boxes, softmaxed scores and the anchors themselves."""
+    one, grids = Drawing(seed), (16, 32)
+    boxes = one.grids(4, grids, per_cell=2, gain=2.0)
+    count = int(boxes.get_output_shape(0)[1])
+    one.add(boxes, "boxes")
+    bias = op.constant(np.array([2.0] + [0.0] * classes, np.float32))
+    one.add(op.softmax(op.add(one.grids(classes + 1, grids, per_cell=2), bias), 2), "scores")
+    one.add(op.constant(one.random.uniform(0.1, 0.6, (count, 4)).astype(np.float32)), "anchors")
+    return one.model()
+
+
+def ssd(seed: int = 14, classes: int = CLASSES) -> ov.Model:
+    """A real DetectionOutput, class 0 the background."""
+    one, grids = Drawing(seed), (16, 32)
+    boxes = one.grids(4, grids)
+    count = int(boxes.get_output_shape(0)[1])
+    bias = op.constant(np.array([1.0] + [0.0] * classes, np.float32))
+    scores = op.softmax(op.add(one.grids(classes + 1, grids), bias), 2)
+    corner = one.random.uniform(0, 0.6, (count, 2))
+    priors = np.concatenate([corner, corner + one.random.uniform(0.1, 0.4, (count, 2))], 1)
+    variances = np.tile([0.1, 0.1, 0.2, 0.2], count)
+    attributes = {
+        "background_label_id": 0,
+        "top_k": 200,
+        "keep_top_k": [50],
+        "code_type": "caffe.PriorBoxParameter.CENTER_SIZE",
+        "nms_threshold": 0.45,
+        "confidence_threshold": 0.1,
+        "share_location": True,
+        "variance_encoded_in_target": False,
+        "normalized": True,
+        "num_classes": classes + 1,
+    }
+    flat = op.constant(np.stack([priors.ravel(), variances])[np.newaxis].astype(np.float32))
+    each = [op.reshape(value, np.array([1, -1]), False) for value in (boxes, scores)]
+    found = ov.opset8.detection_output(each[0], each[1], flat, attributes)
+    one.add(found, "detection_out")
+    return one.model()
+
+
+def detr(seed: int = 15, classes: int = CLASSES) -> ov.Model:
+    """Logits with a last class for no object, and boxes of 0 to 1."""
+    one, grids = Drawing(seed), (16, 32)
+    bias = op.constant(np.array([0.0] * classes + [3.0], np.float32))
+    one.add(op.add(one.grids(classes + 1, grids, gain=2.0), bias), "logits")
+    one.add(op.sigmoid(one.grids(4, grids)), "pred_boxes")
+    return one.model()
+
+
+def rt_detr(seed: int = 16, classes: int = CLASSES) -> ov.Model:
+    """Logits to be put through sigmoid, and boxes of 0 to 1."""
+    one, grids = Drawing(seed), (16, 32)
+    one.add(one.grids(classes, grids, gain=2.0, shift=-2.5), "logits")
+    one.add(op.sigmoid(one.grids(4, grids)), "pred_boxes")
+    return one.model()
+
+
+def boxes_labels(seed: int = 17, classes: int = CLASSES) -> ov.Model:
+    """As many rows as the network itself keeps: ``boxes [N, 5]`` and ``labels [N]``."""
+    rows = yolov10(seed, classes)
+    found = rows.outputs[0].get_node().input_value(0)
+    table = op.squeeze(found, np.array([0]))
+    score = op.squeeze(op.slice(table, [4], [5], [1], [1]), np.array([1]))
+    kept = op.squeeze(
+        op.transpose(op.non_zero(op.greater(score, np.float32(0.2)), "i64"), np.array([1, 0])), np.array([1])
+    )
+    chosen = op.gather(table, kept, np.int32(0))
+    one = Drawing(seed)
+    one.entry, one.outputs = rows.get_parameters()[0], []
+    one.add(op.slice(chosen, [0], [5], [1], [1]), "boxes")
+    one.add(op.convert(op.squeeze(op.slice(chosen, [5], [6], [1], [1]), np.array([1])), "i64"), "labels")
+    return one.model()
+
+
+def boxes_scores(seed: int = 18, classes: int = CLASSES) -> ov.Model:
+    """Boxes as y1, x1, y2, x2 of 0 to 1 and a score per class."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    unit = op.divide(one.pixels(grids), np.array([SIZE[1], SIZE[0]] * 2, np.float32))
+    x, y, w, h = op.split(unit, np.int64(2), 4).outputs()
+    w, h = (op.divide(side, np.float32(2)) for side in (w, h))
+    one.add(op.concat([op.subtract(y, h), op.subtract(x, w), op.add(y, h), op.add(x, w)], 2), "boxes")
+    one.add(one.scores(classes, grids), "scores")
+    return one.model()
+
+
+def paddle(seed: int = 20, classes: int = CLASSES) -> ov.Model:
+    """PaddleDetection without suppression: boxes in pixels, ``[1, C, N]`` scores, and inputs for the picture's size."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    scale = op.parameter([1, 2], np.float32, name="scale_factor")
+    x, y, w, h = op.split(one.pixels(grids), np.int64(2), 4).outputs()
+    w, h = (op.divide(side, np.float32(2)) for side in (w, h))
+    corners = op.concat([op.subtract(x, w), op.subtract(y, h), op.add(x, w), op.add(y, h)], 2)
+    one.add(op.divide(corners, op.concat([scale, scale], 1)), "boxes")
+    one.add(op.transpose(one.scores(classes, grids), np.array([0, 2, 1])), "scores")
+    return ov.Model(one.outputs, [one.entry, scale], "drawn")
+
+
+def tf_detections(seed: int = 19, classes: int = CLASSES) -> ov.Model:
+    """The Object Detection API's four: boxes y1, x1, y2, x2 of 0 to 1, classes from 1, scores, and how many."""
+    rows = yolov10(seed, classes)
+    found = rows.outputs[0].get_node().input_value(0)
+    x1, y1, x2, y2, score, label = op.split(found, np.int64(2), 6).outputs()
+    unit = [
+        op.divide(value, np.float32(side))
+        for value, side in ((y1, SIZE[0]), (x1, SIZE[1]), (y2, SIZE[0]), (x2, SIZE[1]))
+    ]
+    one = Drawing(seed, layout="NHWC")
+    one.entry, one.outputs = rows.get_parameters()[0], []
+    one.add(op.concat(unit, 2), "detection_boxes")
+    one.add(op.add(op.squeeze(label, np.array([2])), np.float32(1)), "detection_classes")
+    one.add(op.squeeze(score, np.array([2])), "detection_scores")
+    one.add(
+        op.reduce_sum(op.convert(op.greater(score, np.float32(0)), "f32"), np.array([1, 2]), False), "num_detections"
+    )
+    return one.model()
+
+
+def classifier(classes: int = 1000) -> ov.Model:
+    """A score for each class and nothing else."""
+    one = Drawing(30)
+    one.add(op.softmax(op.reduce_mean(one.maps(classes, 32), np.array([2, 3]), False), 1), "probabilities")
+    return one.model()
+
+
+def segmenter(classes: int = 21) -> ov.Model:
+    """A score for each class at each place."""
+    one = Drawing(31)
+    one.add(one.maps(classes, 4), "logits")
+    return one.model()
+
+
+def instance_masks(classes: int = CLASSES) -> ov.Model:
+    """YOLOv8-seg: boxes with mask coefficients, and the masks' prototypes."""
+    one, grids = Drawing(32), (8, 16, 32)
+    joined = op.concat([one.pixels(grids), one.scores(classes, grids), one.grids(32, grids)], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    one.add(one.maps(32, 4), "output1")
+    return one.model()
+
+
+def oriented(classes: int = CLASSES) -> ov.Model:
+    """YOLOv8-obb: boxes, classes and an angle."""
+    one, grids = Drawing(33), (8, 16, 32)
+    joined = op.concat([one.pixels(grids), one.scores(classes, grids), one.grids(1, grids)], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    return one.model()
+
+
+#: Every form by its name.
+FORMS: dict[str, Callable[[], ov.Model]] = {
+    made.__name__: made
+    for made in (
+        *(
+            yolov5,
+            yolov8,
+            yolov8_tflite,
+            yolox,
+            yolov10,
+            nanodet_plus,
+            picodet,
+            dfl_maps,
+            dfl_turned,
+            gfl,
+            scrfd,
+            yunet,
+            retinaface,
+        ),
+        *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, paddle, tf_detections),
+    )
+}

@@ -1,0 +1,283 @@
+"""``models add`` says what a network is and why, asks where it is not sure, and refuses what is no detector."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as op
+
+from tests.heads import networks
+from tests.unit.worker.test_head_forms import HOW
+from worker import metadata, network, recognise
+from worker.models import ModelError
+from worker.settings import Settings
+
+LABELS = ("cat", "dog", "horse", "sheep", "cow")
+FACES = {"scrfd", "yunet", "retinaface"}
+
+#: Forms that their shapes and a trial run alone do not settle: they are asked for, or settled by labels.
+UNSURE = {"dfl_maps", "dfl_turned", "ssd_raw", "rt_detr"}
+#: Forms that nobody can see without labels.
+UNKNOWN = {"gfl"}
+#: Forms whose boxes could be written in several ways, which nobody can see: always asked for.
+NEVER_SURE = {"boxes_scores", "paddle"}
+
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Write a network as IR, with notes in it if any are given."""
+
+    def write(model: ov.Model, **notes: Any) -> Path:
+        for key, value in notes.items():
+            model.set_rt_info(value, ["model_info", key])
+        ov.save_model(model, tmp_path / "net.xml", compress_to_fp16=False)
+        return tmp_path / "net.xml"
+
+    return write
+
+
+def refused(path: Path, **how: Any) -> str:
+    with pytest.raises(ModelError) as caught:
+        recognise.recognise(path, "mine", **how)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --------------------------------------------------------------------------------------------------- every form
+
+
+@pytest.mark.parametrize("form", [form for form in networks.FORMS if form not in NEVER_SURE])
+def test_a_form_is_recognised_with_its_options(save: Save, form):
+    """Given a network of a family's form and its labels, then head and options are those that decode it."""
+    labels = () if form in FACES else LABELS
+
+    found = recognise.recognise(save(networks.FORMS[form]()), "mine", labels=labels)
+
+    head, options = HOW[form]
+    defaults = {"boxes_name", "scores_name", "classes_name", "background", "scores"}
+    assert found.spec.head == head
+    assert {key: value for key, value in found.spec.options.items() if key not in defaults - set(options)} == options
+    assert found.spec.labels == (labels or ("face",))
+    assert found.spec.input_size == networks.SIZE
+    assert found.why[0].startswith(f"head {head}: ")
+    network.build(found.spec, save(networks.FORMS[form]()), ov.Core())
+
+
+@pytest.mark.parametrize("form", networks.FORMS)
+def test_without_labels_it_is_right_or_asks(save: Save, form):
+    """Given no labels, then what is not certain is asked for by naming the heads it could be."""
+    path = save(networks.FORMS[form]())
+    head, _ = HOW[form]
+
+    if form in UNKNOWN:
+        assert "outputs of no family that is known" in refused(path)
+    elif form in UNSURE | NEVER_SURE:
+        told = refused(path)
+        assert told.startswith("It is not sure what net.xml is: ")
+        assert f"--head {head}" in told
+    else:
+        assert recognise.recognise(path, "mine").spec.head == head
+
+
+@pytest.mark.parametrize("form", sorted(NEVER_SURE))
+def test_a_head_that_is_given_is_believed(save: Save, form):
+    """And what can be seen of its options is filled in."""
+    found = recognise.recognise(save(networks.FORMS[form]()), "mine", labels=LABELS, head="boxes_scores")
+
+    assert found.spec.head == "boxes_scores"
+    assert found.spec.options == ({"normalised": True} if form == "boxes_scores" else {})
+
+
+@pytest.mark.parametrize("form", ["yolov8", "yolov5", "nanodet_plus", "ssd_raw"])
+def test_labels_that_are_too_few_or_too_many_are_refused(save: Save, form):
+    """The wrong list would give the wrong names."""
+    assert "does not fit its 9 labels" in refused(save(networks.FORMS[form]()), labels=tuple("abcdefghi"))
+
+
+def test_a_background_among_the_labels_is_no_label(save: Save):
+    """TensorFlow's lists begin with it."""
+    path = save(networks.ssd_raw())
+
+    found = recognise.recognise(path, "mine", labels=("???", *LABELS))
+
+    assert found.spec.labels == LABELS
+    assert found.spec.options["background"] is True
+
+
+@pytest.mark.parametrize("model", ["centerface", "blazeface_short", "blazeface_back", "blazeface_full"])
+def test_known_networks_are_recognised(store: Path, model):
+    """ONNX and TFLite, with what their own descriptions say."""
+    path = next(path for path in (store / model).iterdir() if path.suffix != ".toml")
+
+    spec = recognise.recognise(path, model).spec
+
+    assert spec.head == model.partition("_")[0]
+    assert spec.options == ({} if spec.head == "centerface" else {"variant": model.partition("_")[2]})
+    assert (spec.colour, spec.labels) == ("RGB", ("face",))
+    assert spec.input_size == {"centerface": (480, 640), "short": (128, 128), "back": (256, 256)}.get(
+        model.rpartition("_")[2], (192, 192)
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (networks.classifier, "is a classifier: it scores a whole picture and gives no boxes"),
+        (networks.segmenter, "is a segmenter: it gives a class to each place of a picture and no boxes"),
+        (networks.instance_masks, "gives instance masks"),
+        (networks.oriented, "gives oriented boxes"),
+    ],
+)
+@pytest.mark.parametrize("head", [None, "yolov8"])
+def test_what_is_no_detector_of_upright_boxes_is_refused_by_name(save: Save, model, told, head):
+    """Even if a head is given: no head of ours makes boxes of it."""
+    said = refused(save(model()), head=head)
+
+    assert f"net.xml {told} (outputs " in said
+    assert said.endswith("The fleet serves detectors with upright boxes.")
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ("classification", "is a classifier"),
+        ("segmentation", "is a segmenter"),
+        ("instance_segmentation", "gives instance masks"),
+        ("rotated_detection", "gives oriented boxes"),
+        ("keypoint_detection", "is a network for poses"),
+        ("anomaly_classification", "finds anomalies"),
+    ],
+)
+def test_what_a_file_says_of_its_task_is_believed(save: Save, task, told):
+    """Its outputs may look like a detector's."""
+    said = refused(save(networks.yolov8(), task_type=task, otx_version="2.4"))
+
+    assert told in said
+    assert f"(task {task!r} in the model_info of Geti or OTX)" in said
+
+
+def test_outputs_of_no_family_are_shown(save: Save):
+    """With the way out: a generic head, or one of one's own."""
+    one = networks.Drawing(40)
+    one.add(one.rows(3, 8), "threes")
+    one.add(one.rows(9, 16), "nines")
+
+    said = refused(save(one.model()))
+
+    assert "outputs of no family that is known: threes [1,240,3], nines [1,60,9]" in said
+    assert "--head boxes_scores" in said
+    assert "docs/models.md" in said
+
+
+def test_an_input_that_is_no_picture_is_told(save: Save, tmp_path):
+    """One channel, two pictures, or no size at all."""
+    grey = op.parameter([1, 1, 96, 160], np.float32)
+    assert "its input [1,1,96,160] is no picture of three channels" in refused(save(ov.Model([op.relu(grey)], [grey])))
+    pair = [op.parameter([1, 3, 96, 160], np.float32, name=name) for name in ("left", "right")]
+    assert "this network has left, right" in refused(save(ov.Model([op.add(*pair)], pair)))
+    free = op.parameter([1, 3, -1, -1], np.float32)
+    path = save(ov.Model([op.relu(free)], [free]))
+    assert "say which: --set input_size=[480,640]" in refused(path)
+    assert "is a segmenter" in refused(path, given={"input_size": [96, 160]})
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".onnx", ".tflite"])
+def test_a_file_that_is_no_network_is_told(tmp_path, suffix):
+    """In a sentence."""
+    (tmp_path / f"net{suffix}").write_bytes(b"garbage" * 99)
+
+    assert f"net{suffix} cannot be used: " in refused(tmp_path / f"net{suffix}")
+
+
+# ------------------------------------------------------------------------------------- what files say of themselves
+
+
+OTX = {
+    "model_type": "ssd",
+    "task_type": "detection",
+    "labels": "cat big_dog horse sheep cow",
+    "mean_values": "123.675 116.28 103.53",
+    "scale_values": "58.395 57.12 57.375",
+    "resize_type": "fit_to_window",
+    "pad_value": "114",
+    "reverse_input_channels": "False",
+    "confidence_threshold": "0.35",
+    "otx_version": "2.4.0",
+}
+
+
+def test_an_otx_model_brings_its_labels_and_preprocessing(save: Save):
+    """Given model_info as OTX and Geti write it, then nothing is left to the family's habits but the rest."""
+    found = recognise.recognise(save(networks.boxes_labels(), **OTX), "mine")
+
+    spec = found.spec
+    assert (spec.head, spec.labels) == ("boxes_labels", ("cat", "big dog", "horse", "sheep", "cow"))
+    assert (spec.colour, spec.mean, spec.scale) == ("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    assert (spec.resize, spec.pad, spec.pad_at, spec.min_score) == ("letterbox", 114, "top_left", 0.35)
+    assert any("from the model_info of Geti or OTX" in reason for reason in found.why)
+
+
+def test_geti_s_label_names_may_have_blanks(save: Save):
+    """Its own JSON says them as they are."""
+    info = json.dumps({"label_names": ["a cat", "big_dog"], "label_ids": ["1", "2"]})
+
+    spec = recognise.recognise(save(networks.boxes_labels(), **OTX, label_info=info), "mine").spec
+
+    assert spec.labels == ("a cat", "big_dog")
+
+
+def test_ultralytics_ir_is_read_with_the_file_beside_it(save: Save):
+    """Given model_info and metadata.yaml as its export writes them, then labels, task and letterbox are known."""
+    path = save(networks.yolov8(), model_type="YOLO", reverse_input_channels=True, pad_value=114, labels="a b c d e")
+    assert recognise.recognise(path, "mine").spec.labels == tuple("abcde")
+    lines = ["description: a model", "task: detect", "imgsz:", "- 96", "- 160", "names:"]
+    lines += [f"  {number}: '{label}'" for number, label in enumerate(LABELS)]
+    (path.parent / "metadata.yaml").write_text("\n".join(lines) + "\n")
+
+    spec = recognise.recognise(path, "mine").spec
+
+    assert spec.labels == LABELS
+    assert (spec.resize, spec.pad, spec.pad_at, spec.scale) == ("letterbox", 114, "centre", (255.0,) * 3)
+    (path.parent / "metadata.yaml").write_text("\n".join(lines).replace("task: detect", "task: obb"))
+    assert "gives oriented boxes (task 'obb' in Ultralytics' metadata)" in refused(path)
+
+
+def test_the_archive_behind_a_tflite_file_is_read(store: Path, tmp_path):
+    """Given a list of labels packed behind the end of the file, as TensorFlow's tools do, then they are its labels."""
+    source = next((store / "blazeface_short").glob("*.tflite"))
+    path = tmp_path / "net.tflite"
+    path.write_bytes(source.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "a face\n")
+
+    assert metadata.read(ov.Core().read_model(source), path).labels == ("a face",)
+    assert recognise.recognise(path, "mine").spec.labels == ("a face",)
+
+
+def test_what_the_user_says_goes_before_what_the_file_says(save: Save):
+    """Given colour and an option on the command line, then they are taken and the rest stays."""
+    given = {"colour": "BGR", "input_size": [96, 160], "options": {"normalised": True}}
+
+    found = recognise.recognise(save(networks.boxes_labels(), **OTX), "mine", given=given)
+
+    assert (found.spec.colour, found.spec.options, found.spec.pad) == ("BGR", {"normalised": True}, 114)
+
+
+def test_inputs_beside_the_picture_get_their_values(save: Save):
+    """Given PaddleDetection's scale_factor, then the graph has one input, and boxes in pixels of it."""
+    path = save(networks.paddle())
+    spec = recognise.recognise(path, "mine", labels=LABELS, head="boxes_scores").spec
+
+    compiled = network.load(spec, path, Settings(precision="f32"), 1).compiled
+
+    assert [tuple(one.shape) for one in compiled.inputs] == [(1, *networks.SIZE, 3)]

@@ -1,0 +1,115 @@
+"""Which families a network could be of whose outputs are boxes and scores apart, finished or raw.
+
+Stage: at ``fleet-worker models add``, between :mod:`worker.evidence` and :mod:`worker.families`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from worker import trained
+from worker.evidence import Evidence, are_corners, are_rare, favoured, is_part, is_unit, sums_to_one
+from worker.heads import anchors, boxes_scores
+from worker.heads.tensors import Tensor
+from worker.trained import BACKGROUND, Proposal
+
+
+def finished(seen: Evidence) -> Iterator[Proposal]:
+    """Propose what has its suppression inside: DetectionOutput, boxes with labels, the Object Detection API's four."""
+    sevens = [one for one in seen.outputs if one.width == 7 and len(one.shape) in (2, 4)]
+    if len(sevens) == 1 and len(seen.outputs) == 1:
+        node = sevens[0].value.get_node()
+        said = node.get_attributes() if node.get_type_name() == "DetectionOutput" else {}
+        whole = int(said.get("num_classes", -1))
+        has_background = said.get("background_label_id", -1) == 0
+        shift = {"first_label": 1} if has_background or len(seen.labels) == whole - 1 else {}
+        classes = whole - len(shift) if whole > 0 else None
+        yield Proposal("ssd", "[1,1,N,7], the rows of a DetectionOutput", True, classes, shift, trained.SSD)
+    fives = [one for one in seen.outputs if one.width == 5 and len(one.shape) in (2, 3)]
+    others = [one for one in seen.outputs if one not in fives]
+    if len(fives) == 1 and len(others) == 1 and (others[0].width == 1 or len(others[0].shape) <= 2):
+        unit = {"normalised": True} if _is_unit(seen, fives[0]) else {}
+        yield Proposal("boxes_labels", "boxes [N,5] with their scores, and labels [N]", True, None, unit, trained.PLAIN)
+    names = {name for one in seen.outputs for name in one.names}
+    if {"detection_boxes", "detection_classes", "detection_scores"} <= names:
+        options = {"box_format": "yxyx", "normalised": True, "first_label": 1, "suppress": False}
+        options |= {f"{role}_name": f"detection_{role}" for role in ("boxes", "scores", "classes")}
+        why = "the names are those of TensorFlow's Object Detection API"
+        yield Proposal("boxes_scores", why, True, None, options, trained.PLAIN | {"scale": (1.0,) * 3})
+
+
+def _is_unit(seen: Evidence, one: Tensor) -> bool:
+    values = seen.run(one)
+    return values is not None and is_unit(values[:, :4])
+
+
+def boxes_and_scores(seen: Evidence) -> Iterator[Proposal]:
+    """Propose for boxes ``(1, n, 4)`` and scores ``(1, n, classes)``: sets, raw SSD, or plain boxes."""
+    own = [one for one in seen.outputs if one.value.get_node().get_type_name() == "Constant" and one.width == 4]
+    left = [one for one in seen.outputs if one not in own and not boxes_scores.is_count(one)]
+    boxes = next((one for one in left if one.width == 4 and any("box" in name for name in one.names)), None)
+    boxes = boxes or next((one for one in left if one.width == 4), None)
+    scores = [one for one in left if one is not boxes]
+    if boxes is None or not 1 <= len(scores) <= 2:
+        return
+    is_turned = boxes_scores.is_turned(scores[0], boxes)
+    if len(scores) == 1 and len(scores[0].shape) > 2 and scores[0].rows == boxes.rows > 0 and not is_turned:
+        values, each = seen.run(boxes), seen.run(scores[0])
+        is_named = any("logit" in name.lower() for name in scores[0].names)
+        if is_part(values) and not is_part(each):
+            yield _set_of(seen, scores[0], is_named)
+            return
+        if own or (values is not None and bool((values[:, 2:] < 0).any()) and not are_corners(values)):
+            made = None if own else _anchors_of(seen, boxes.rows)
+            yield _ssd_raw(seen, scores[0], {} if made is None else {"anchors": made}, has_own=bool(own))
+            return
+    options: dict[str, Any] = {"normalised": True} if _is_unit(seen, boxes) else {}
+    if not are_corners(seen.run(boxes)):
+        options["box_format"] = "cxcywh"
+    classes = None if len(scores) == 2 or len(scores[0].shape) < 3 else scores[0].shape[1 if is_turned else 2]
+    yield Proposal(
+        "boxes_scores", "boxes and scores of no family that is known", False, classes, options, trained.PLAIN
+    )
+
+
+def _set_of(seen: Evidence, logits: Tensor, is_named: bool) -> Proposal:
+    """Tell DETR (a last class for no object) from RT-DETR and D-FINE (a sigmoid each): by labels, else by scores."""
+    width, by_labels = logits.width, len(seen.labels)
+    stands_out = favoured(seen.run(logits)) == width - 1
+    softmax = by_labels == width - 1 if by_labels in (width, width - 1) else stands_out
+    sure = by_labels in (width, width - 1) or (is_named and stands_out)
+    options = {"scores": "softmax"} if softmax else {}
+    last = "the last of them for no object" if softmax else "a sigmoid each"
+    why = f"boxes of 0 to 1 and {width} raw scores for each of {logits.rows} queries, {last}"
+    return Proposal("detr", why, sure, width - softmax, options, trained.DETR if softmax else trained.RT_DETR)
+
+
+def _ssd_raw(seen: Evidence, scores: Tensor, options: dict[str, Any], *, has_own: bool) -> Proposal:
+    values, width = seen.run(scores), scores.width
+    applied = "softmax" if sums_to_one(values) else "sigmoid" if is_part(values) else ""
+    raw = "sigmoid" if applied or values is None or are_rare(values[:, 1:]) else "softmax"
+    options["scores"] = "none" if applied else raw
+    known = len(seen.labels)
+    named = bool(seen.labels) and seen.labels[0].lower() in BACKGROUND
+    likely = "softmax" in (applied, raw) or width == 91
+    background = known == width - 1 or named or (not known and likely)
+    options["background"] = background
+    sure = known in (width, width - 1) or width in (90, 91) or "softmax" in (applied, raw)
+    sure &= has_own or "anchors" in options
+    if options.get("anchors", {}).get("kind") in ("efficientdet", "pyramid"):
+        options["box_scale"] = [1.0] * 4 if options["anchors"]["kind"] == "efficientdet" else [10.0, 10.0, 5.0, 5.0]
+    kind = options["anchors"]["kind"] if "anchors" in options else "the network's own" if has_own else ""
+    kind = kind or "none that are published: say options.anchors"
+    bottom = "class 0 is the background" if background else "no background"
+    why = f"raw boxes and {width} scores for {scores.rows} anchors ({kind}), {bottom}"
+    return Proposal("ssd_raw", why, sure, width - bool(background), options, trained.SSD_RAW)
+
+
+def _anchors_of(seen: Evidence, rows: int) -> dict[str, Any] | None:
+    """Find the anchors that are published and as many as the network's boxes."""
+    published: tuple[dict[str, Any], ...] = (
+        {"kind": "grid"},
+        {"kind": "grid", "strides": [16, 32, 64, 128]},
+        {"kind": "efficientdet", "scale": 3.0},
+        {"kind": "pyramid"},
+    )
+    return next((dict(one) for one in published if len(anchors.make(seen.size, one)) == rows), None)

@@ -1,0 +1,108 @@
+"""From a picture's pixels to the network's input, and back from its boxes to the picture.
+
+Stage: on the decode threads, between :mod:`worker.decode` and the infer queue. Pure functions of arrays; a model's
+``model.toml`` says which way its network was trained on.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+#: ``(height, width, 3) uint8``, BGR.
+Pixels = npt.NDArray[np.uint8]
+
+#: How a picture comes to the input's size: scaled to fit and padded; pulled to it, proportions lost; scaled to fit and
+#: padded only to the next multiple, so that the input's size follows the picture's.
+MODES = ("letterbox", "stretch", "multiple")
+
+#: How pixels are computed when shrinking: averaged, or as OpenCV's default does, which most networks are trained on.
+SHRINKING = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a network wants its pictures.
+
+    Attributes:
+        mode: one of :data:`MODES`.
+        size: (height, width) of the input, pixels; for ``multiple`` the largest.
+        pad: value of the border, 0 to 255.
+        centred: the picture stands in the middle of the border, not in its top left corner.
+        multiple: both sides of the input are multiples of it, for ``multiple``.
+        shrinking: a key of :data:`SHRINKING`.
+    """
+
+    size: tuple[int, int]
+    mode: str = "letterbox"
+    pad: int = 0
+    centred: bool = True
+    multiple: int = 32
+    shrinking: str = "area"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How an original image lies in the network's input.
+
+    Attributes:
+        width: of the original image, upright, pixels; height likewise.
+        scale_x: input pixels per original pixel; scale_y likewise.
+        pad_x: columns of border left of the image, input pixels; pad_y: rows above it.
+    """
+
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+    pad_x: int
+    pad_y: int
+
+    def to_original(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map ``(..., 2)`` x and y from input pixels to pixels of the original, unclipped."""
+        pad = np.array([self.pad_x, self.pad_y], np.float32)
+        scale = np.array([self.scale_x, self.scale_y], np.float32)
+        return (points - pad) / scale
+
+
+def fit(image: Pixels, how: Fit) -> tuple[Pixels, Frame]:
+    """Make the network's input of ``image``.
+
+    Args:
+        image: ``(height, width, 3)`` uint8.
+        how: what the network wants.
+
+    Returns:
+        ``(1, H, W, 3)`` uint8 contiguous, and how the image lies in it. Enlarging interpolates (INTER_LINEAR).
+    """
+    height, width = image.shape[:2]
+    new_height, new_width = how.size if how.mode == "stretch" else _inside((height, width), how.size)
+    rows, columns = how.size
+    if how.mode == "multiple":
+        rows, columns = (math.ceil(side / how.multiple) * how.multiple for side in (new_height, new_width))
+    pad_x, pad_y = ((columns - new_width) // 2, (rows - new_height) // 2) if how.centred else (0, 0)
+    shrinks = new_width * new_height < width * height
+    scaled: Any = cv2.resize(
+        image, (new_width, new_height), interpolation=SHRINKING[how.shrinking] if shrinks else cv2.INTER_LINEAR
+    )
+    frame = Frame(width, height, new_width / width, new_height / height, pad_x, pad_y)
+    if (rows, columns) == (new_height, new_width):
+        return np.ascontiguousarray(scaled)[np.newaxis], frame
+    canvas = np.full((1, rows, columns, 3), how.pad, np.uint8)
+    canvas[0, pad_y : pad_y + new_height, pad_x : pad_x + new_width] = scaled
+    return canvas, frame
+
+
+def letterbox(image: Pixels, size: tuple[int, int]) -> tuple[Pixels, Frame]:
+    """Scale ``image`` to fit ``size`` (height, width) without changing its proportions, and centre it on black."""
+    return fit(image, Fit(size))
+
+
+def _inside(sides: tuple[int, int], most: tuple[int, int]) -> tuple[int, int]:
+    """Scale ``sides`` (height, width) to fit ``most`` without changing their proportions."""
+    scale = min(most[0] / sides[0], most[1] / sides[1])
+    height, width = (min(limit, max(1, round(side * scale))) for side, limit in zip(sides, most, strict=True))
+    return height, width
