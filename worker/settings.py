@@ -70,6 +70,8 @@ class Settings:
     drain_s: float = 30.0
     #: File whose age tells whether the worker is healthy.
     health_file: Path = Path(tempfile.gettempdir()) / "fleet-worker.health"
+    #: Where traces go: otlp (OpenTelemetry's own variables say where), file:<path>, or empty for none.
+    traces: str = ""
     #: text, or json: one line of JSON an event.
     log: str = "text"
     #: Port of the metrics for Prometheus; 0 serves none.
@@ -126,6 +128,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "lease_s": (_lease, defaults.lease_s),
         "drain_s": (_seconds, defaults.drain_s),
         "health_file": (_path, defaults.health_file),
+        "traces": (_traces, defaults.traces),
         "log": (_one_of("text", "json"), defaults.log),
         "metrics_port": (_whole(0, 65535), defaults.metrics_port),
         "metrics_host": (_host, defaults.metrics_host),
@@ -196,6 +199,12 @@ def _device(text: str) -> str:
     if not text:
         raise ValueError("expected an OpenVINO device such as CPU, GPU or AUTO")
     return text.upper()
+
+
+def _traces(text: str) -> str:
+    if text not in ("", "otlp") and not (text.startswith("file:") and len(text) > len("file:")):
+        raise ValueError("expected otlp, or file: and a path")
+    return text
 
 
 def _host(text: str) -> str:

@@ -6,8 +6,11 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 OBSERVABILITY = ROOT / "deploy" / "observability"
 
 PORT = free_port()
-WORKER = {"metrics_port": PORT}
+TRACES = Path(tempfile.mkdtemp(prefix="fleet-traces-")) / "spans.jsonl"
+WORKER = {"metrics_port": PORT, "traces": f"file:{TRACES}"}
 
 
 class Scraped:
@@ -54,9 +58,14 @@ def status_of(url: str) -> dict[str, object]:
     return answer
 
 
-def test_metrics_and_status_agree_with_the_truth_on_a_thousand_jobs(fleet: Fleet) -> None:
-    """Given 1,000 jobs of which 20 are bad, when all have ended, then metrics, status and answers tell the same."""
-    before = Scraped()
+def spans() -> list[dict[str, Any]]:
+    """Read the worker's spans; the last line may not be whole yet."""
+    return [json.loads(line) for line in TRACES.read_text().split("\n")[:-1]] if TRACES.exists() else []
+
+
+def test_metrics_traces_and_status_agree_with_the_truth_on_a_thousand_jobs(fleet: Fleet) -> None:
+    """Given 1,000 jobs of which 20 are bad, then metrics, traces, status and the answers tell the same of them."""
+    before, spans_before = Scraped(), len(spans())
     bad = {index * 50: b"no picture" * 300 for index in range(NO_PICTURE)}
     images = [bad.get(index, fleet.picture) for index in range(JOBS - NO_BYTES)]
     with Client(fleet.url, model=MODEL) as client:
@@ -80,6 +89,16 @@ def test_metrics_and_status_agree_with_the_truth_on_a_thousand_jobs(fleet: Fleet
     times = {"queued": good, "fetch": JOBS, "decode": good, "wait": good, "infer": good, "finish": good}
     for stage, count in times.items():
         assert said.since(before, "fleet_stage_duration_seconds_count", model=MODEL, stage=stage) == count, stage
+    new = spans()[spans_before:]
+    jobs_traced = [one["attributes"] for one in new if one["name"] == "fleet job"]
+    assert Counter(one["fleet.code"] for one in jobs_traced) == {
+        "ok": good,
+        "invalid_image": NO_PICTURE,
+        "payload_missing": NO_BYTES,
+    }
+    assert len({one["messaging.message.id"] for one in jobs_traced}) == JOBS
+    traced = Counter(one["name"].removeprefix("fleet ") for one in new)
+    assert {stage: traced[stage] for stage in times} == times
     assert said.since(before, "fleet_image_bytes_total", model=MODEL) == sum(len(image) for image in images)
     status = status_of(fleet.url)
     assert status["in_flight"] == said.value("fleet_jobs_held") == said.value("fleet_jobs_in_flight") == 0
