@@ -91,13 +91,18 @@ def _draw_in_flight(axes: Axes, recording: Recording, figures: Figures, window: 
         (end - begin) * 1000, figures.in_flight, f"mean {figures.in_flight:.1f} ", ha="right", va="bottom", fontsize=9
     )
     axes.set_xlim(0, (end - begin) * 1000)
-    axes.set_ylim(0, recording.requests + 0.5)
+    axes.set_ylim(0, recording.requests + 1.2)
     axes.set_ylabel("in flight")
     axes.set_xlabel("milliseconds")
 
 
 def _sentence(recording: Recording, figures: Figures) -> str:
+    """Say what the picture shows; no rate, which says more of the host than of the server."""
+    threads = len({one.thread for one in recording.passages if one.thread})
+    busy = figures.in_flight / max(1, recording.requests)
+    waits = f"wait for their own inference {figures.blocked:.0%} of their time"
+    feeds = f"feed them and wait for no inference (for a free request {figures.blocked:.0%} of their time)"
     return (
-        f"{recording.name}: {figures.images_per_s:.1f} images/s, {figures.in_flight:.1f} of {recording.requests} "
-        f"requests in flight, threads wait {figures.blocked:.0%} of their time"
+        f"{recording.name}: {recording.requests} requests, busy {busy:.0%} of the time; "
+        f"{threads} threads {waits if recording.blocking else feeds}"
     )

@@ -5,7 +5,6 @@ Stage: beside the flow; :mod:`worker.observe` loads this module where ``FLEET_TR
 say. Celery's and Redis's own instrumentation add what they see: publishing, running the task's body, storing a result.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ def start(worker: str, where: str) -> Tracing:
 
 
 def _line_of(span: ReadableSpan) -> str:
-    return json.dumps(json.loads(span.to_json())) + "\n"
+    return str(span.to_json(indent=None)) + "\n"
 
 
 def _context_of(headers: Mapping[str, Any]) -> contexts.Context:
