@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Photos of `make demo`; empty means two sample photos.
 IMAGES ?=
 
-.PHONY: demo test soak check bench lock clean
+.PHONY: demo test soak check bench lock fuzz clean
 
 # Everything is installed from hashed lock files; the project itself is installed without looking for dependencies.
 $(VENV)/.runtime: requirements.lock pyproject.toml
@@ -44,5 +44,11 @@ lock:
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) --extra worker --extra flower --extra otel -c requirements.lock -o requirements-image.lock
 
+# Coverage-guided fuzzing, for Linux on x86-64; what was found is in docs/fuzzing.md.
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/hostile/fuzz-requirements.txt
+	set -e; for target in decode message result; do $(BIN)/python -m tests.hostile.fuzz $$target $(FUZZ_SECONDS); done
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .fuzz demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

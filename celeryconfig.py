@@ -18,6 +18,8 @@ worker_cancel_long_running_tasks_on_connection_loss = False
 # A worker waits for a broker that is not there yet, and comes back to one that went away.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
+# Nor does a refusal of Redis's, such as a key of another type where a queue should be, end it.
+broker_channel_error_retry = True
 redis_backend_health_check_interval = 10
 redis_socket_keepalive = True
 

@@ -69,6 +69,15 @@ SENT_AT_HEADER = "fleet_sent_at"
 #: Largest image inside a message; a larger one goes to Redis by itself and the message carries its key.
 MAX_INLINE_BYTES = 256 * 1024
 
+#: Largest message, as it lies in Redis, and the most values (lists, objects, commas) that its JSON may hold: a few
+#: bytes of JSON can take twenty times as many in memory.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_VALUES = 200_000
+
+#: Bytes of messages that a worker holds at once, waiting ones and those with an ETA included. Beyond, it fetches no
+#: more until one has ended, whatever their number.
+MAX_HELD_BYTES = 64 * 1024 * 1024
+
 #: Largest image, encoded.
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 

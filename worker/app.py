@@ -12,7 +12,7 @@ from kombu.entity import Exchange, Queue
 
 import worker.remote  # noqa: F401 - registers what a worker answers, for the asking command as well
 from producer import wire
-from worker import cpu, logs, settings
+from worker import codecs, cpu, logs, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
 from worker.health import HealthStep
 from worker.observe import ObserveStep
@@ -55,8 +55,9 @@ def _queue(name: str) -> Queue:
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
+codecs.install()
 logs.follow()
-app = Celery("fleet", include=["worker.tasks"])
+app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP")
 app.config_from_object("celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)

@@ -13,7 +13,7 @@ import click
 from celery.bin.celery import celery
 
 from producer.wire import check_model_name
-from worker import assets, cpu, embedded, health, local, models, settings
+from worker import assets, cpu, embedded, health, local, memory, models, settings
 from worker.cli_timeline import timeline
 from worker.complaints import checked as _checked
 from worker.complaints import chosen_settings as _settings
@@ -90,7 +90,8 @@ def doctor() -> None:
     for name, value in settings.describe(chosen).items():
         click.echo(f"{name:22} {value}")
     click.echo()
-    for sentence in cpu.make_plan(chosen).why:
+    plan = cpu.make_plan(chosen)
+    for sentence in (*plan.why, memory.explain(chosen.max_pixels, chosen.max_image_bytes, plan.decoders)):
         click.echo(sentence)
 
 

@@ -6,12 +6,12 @@ Mirrors ``celery.worker.consumer.Consumer`` of celery 5.7.
 
 import logging
 
-from celery.worker.consumer import Consumer
+from worker.guard import GuardedConsumer
 
 logger = logging.getLogger(__name__)
 
 
-class FleetConsumer(Consumer):  # type: ignore[misc]
+class FleetConsumer(GuardedConsumer):
     """A consumer that reconnects after every kind of loss."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:

@@ -13,7 +13,8 @@ from PIL import Image as Header
 from PIL import UnidentifiedImageError
 
 from producer.errors import ImageTooLarge, InvalidImage
-from worker.resize import Frame, Pixels, letterbox
+from worker.memory import Room
+from worker.resize import Fit, Frame, Pixels, fit, letterbox
 
 __all__ = ["FORMATS", "MAX_SIDE", "Frame", "Limits", "Pixels", "check_whole", "decode", "letterbox", "read_header"]
 
@@ -38,6 +39,17 @@ class Limits:
     max_pixels: int
 
 
+def to_input(data: bytes, limits: Limits, how: Fit, room: Room) -> tuple[Pixels, Frame]:
+    """Decode ``data`` and resize it as ``how`` says; the pixels in between live no longer than this takes.
+
+    Raises:
+        ImageTooLarge: as :func:`decode` says; InvalidImage likewise.
+    """
+    kind, width, height = _measure(data, limits)
+    with room.hold(width * height):
+        return fit(_decode(data, kind, width, height), how)
+
+
 def decode(data: bytes, limits: Limits) -> Pixels:
     """Decode a whole JPEG, PNG, WebP or BMP; EXIF orientation is applied, depth and alpha are converted to 8-bit BGR.
 
@@ -45,6 +57,10 @@ def decode(data: bytes, limits: Limits) -> Pixels:
         ImageTooLarge: more bytes, pixels or a longer side than allowed, by the header alone.
         InvalidImage: empty, not one of those formats, truncated or damaged.
     """
+    return _decode(data, *_measure(data, limits))
+
+
+def _measure(data: bytes, limits: Limits) -> tuple[str, int, int]:
     if not data:
         raise InvalidImage("The image is empty (0 bytes).")
     if len(data) > limits.max_bytes:
@@ -56,6 +72,10 @@ def decode(data: bytes, limits: Limits) -> Pixels:
             "are accepted. Make it smaller."
         )
     check_whole(kind, data)
+    return kind, width, height
+
+
+def _decode(data: bytes, kind: str, width: int, height: int) -> Pixels:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

@@ -32,10 +32,11 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, models, network, resize
+from worker import deaths, decode, models, network
 from worker.admission import Admission
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
+from worker.memory import Room, give_back_large_blocks
 from worker.network import Network
 from worker.settings import Settings
 
@@ -199,9 +200,13 @@ class Detecting(Future[list[Outcome]]):
             flight.cancel()
 
     def settle(self, index: int, error: FleetError | None = None) -> None:
-        """Count image ``index`` as finished; the last one settles the whole."""
+        """Count image ``index`` as finished; the last one settles the whole.
+
+        The error is kept without its traceback, whose frames hold the image and this very outcome: a ring that would
+        keep every refused image in memory until Python's collector comes by.
+        """
         outcome = self.outcomes[index]
-        outcome.error = error
+        outcome.error = None if error is None else type(error)(*error.args)
         outcome.done_at = time.monotonic()
         with self._lock:
             self._flights.pop(index, None)
@@ -240,6 +245,7 @@ class Detector:
             for name, one in self.networks.items()
         }
         self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
+        self._room = Room(settings.max_pixels)
         self._keep_invalid = settings.keep_invalid
         self._redis = _connect(settings.url, connections=plan.decoders + 3)
         self._admission = Admission()
@@ -459,8 +465,8 @@ class Detector:
         fetch_ms, began = _lap(began)
         times["fetch"] = times.get("fetch", 0.0) + fetch_ms
         _check_still_wanted(detecting)
-        pixels = decode.decode(data, self._limits)
-        tensor, outcome.frame = resize.fit(pixels, outcome.network.spec.fit)
+        tensor, outcome.frame = decode.to_input(data, self._limits, outcome.network.spec.fit, self._room)
+        del data, fetched  # the next line may wait
         times["decode"], _ = _lap(began)
         flight = self.queues[outcome.network.spec.name].submit(tensor)
         times["wait"], outcome.slot = flight.waited_s * 1000, flight.slot
@@ -507,6 +513,7 @@ def open_detector(settings: Settings, plan: Plan) -> Detector:
     Raises:
         models.ModelError: a model cannot be loaded.
     """
+    give_back_large_blocks()
     networks = []
     for name in settings.models:
         spec, path = models.read(name, settings.model_store)

@@ -74,11 +74,13 @@ class Sweep:
         before, start = (f"({oldest}" if oldest is not None else now), 0
         while True:
             found: Any = self._redis.zrange(ledger_key(name), "-inf", before, byscore=True, offset=start, num=CHUNK)
-            ids = [raw.decode() for raw in found]
+            ids, junk = _sorted_out(found)
+            if junk:
+                self._redis.zrem(ledger_key(name), *junk)
             left, again = self._look_at(name, ids, now)
             sent += again
             start += left
-            if len(ids) < CHUNK:
+            if len(found) < CHUNK:
                 return sent
 
     def _oldest_waiting(self, name: str) -> float | None:
@@ -121,11 +123,25 @@ class Sweep:
         return {one for one, until in zip(late, replayed, strict=True) if until is None or now > float(until)}
 
     def _send_again(self, name: str, job_id: str) -> bool:
+        message: Any = self._redis.hget(JOBS_KEY, job_id)
+        if (
+            message is not None and _id_of(message) != job_id
+        ):  # a worker would drop it, and the next sweep miss it again
+            self._redis.hdel(JOBS_KEY, job_id)
         keys = [name, LEDGER_PREFIX + name, JOBS_KEY, SUSPECTS_KEY, UNACKED_INDEX_KEY, _result_key(job_id)]
         sent = bool(self._resend(keys=keys, args=[job_id]))
         if sent:
             logger.warning("ledger.sent_again job=%s list=%s", job_id, name)
         return sent
+
+
+def _sorted_out(found: list[bytes]) -> tuple[list[str], list[bytes]]:
+    """Tell our clients' ids, which carry a deadline, from whatever else somebody wrote into the ledger."""
+    ids = [raw.decode("ascii", "replace") for raw in found]
+    known = [deadline_of(job_id) is not None for job_id in ids]
+    return [one for one, ours in zip(ids, known, strict=True) if ours], [
+        raw for raw, ours in zip(found, known, strict=True) if not ours
+    ]
 
 
 def _result_key(job_id: str) -> str:

@@ -366,6 +366,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             logger.exception("job.callback_failed job=%s", job.args[1])
         finally:
             self._forget(job)
+            _unwind(problem if problem is not None else returned[1])
+            job.future = job.stage = None  # a settled future keeps its callbacks, and those the job
 
     # ------------------------------------------------------------------------------- completion and body threads
 
@@ -492,6 +494,19 @@ def _give_back(request: Any) -> None:
         qos.restore_by_tag(request.message.delivery_tag)
         qos.ack(request.message.delivery_tag)
         request.acknowledged = True
+
+
+def _unwind(info: Any) -> None:
+    """Take the tracebacks off an error that was dealt with.
+
+    Their frames hold the job, its message and the error itself: a ring that would keep every refused image in memory
+    until Python's collector comes by.
+    """
+    error = getattr(info, "exception", None)
+    error = getattr(error, "exc", error)  # billiard's own wrapper
+    while isinstance(error, BaseException) and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _failed(error: BaseException) -> Future[Any]:

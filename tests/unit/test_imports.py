@@ -23,7 +23,7 @@ TREES = {
 }
 
 #: What a worker may take from the client's package: the contract, and what stands in Redis by it.
-SHARED = {"wire", "errors", "blobs", "books", "dead", "envelope", "ids", "results", "status"}
+SHARED = {"wire", "errors", "blobs", "books", "dead", "draw", "envelope", "ids", "results", "status"}
 
 #: Stages that know nothing of Celery, and those that know nothing of OpenVINO.
 NO_CELERY = {

@@ -1,0 +1,11 @@
+"""A task that tells what its worker has loaded; workers load it with ``-I tests.hostile.spy_tasks``."""
+
+import sys
+
+from celery import shared_task
+
+
+@shared_task(name="spy.modules")
+def modules() -> list[str]:
+    """List the modules of this process."""
+    return sorted(sys.modules)

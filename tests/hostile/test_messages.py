@@ -1,0 +1,354 @@
+"""What single hostile messages, keys and broadcasts can do to a worker: nothing."""
+
+import base64
+import pickle
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer import wire
+from producer.errors import FleetError
+from producer.ids import new_job_id
+from tests.hostile.conftest import Victim
+from tests.hostile.messages import Case
+from tests.integration.kit import QUEUE, USERS, eventually, faces
+
+CORPUS = Path(__file__).parent / "corpus"
+
+#: What may stand in a command of the worker's as a key, or begin one.
+OWN_KEYS = re.compile(
+    r"(celery-task-meta-|fleet:|detect\.|_kombu\.|unacked|/0\.|celeryev|celery@|fleet\b|[0-9a-f-]+\.reply\.)"
+)
+
+#: Commands without keys of anybody's.
+KEYLESS = {
+    "PING",
+    "TIME",
+    "MULTI",
+    "EXEC",
+    "WATCH",
+    "UNWATCH",
+    "CLIENT",
+    "HELLO",
+    "SCRIPT",
+    "SELECT",
+    "INFO",
+    "EVALSHA",
+}
+
+
+def restarts(victim: Victim) -> int:
+    """Count how often the worker has connected again."""
+    return victim.fleet.worker.log.count("Connection to broker lost")
+
+
+def refused(victim: Victim, case: Case, queue: str = QUEUE) -> str:
+    """Send one case, and return the code of its answer."""
+    victim.push([case.item], queue)
+    assert case.job_id is not None
+    answer = eventually(lambda: victim.answer(str(case.job_id)), f"the answer to {case.name}")
+    assert isinstance(answer, FleetError), (case.name, answer)
+    return answer.code
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
+def test_what_once_ended_a_worker_does_nothing_now(victim: Victim, path: Path) -> None:
+    """Given a message or file that ended a worker, or might have, then it does not even reconnect."""
+    before = restarts(victim)
+    if path.suffix == ".message":
+        victim.push([path.read_bytes().replace(b"QUEUE", QUEUE.encode())])
+    else:
+        victim.fleet.redis.set(f"{wire.BLOB_PREFIX}corpus", path.read_bytes(), ex=60)
+        error = victim.fleet.detect({"ref": f"{wire.BLOB_PREFIX}corpus"}).get(timeout=30, propagate=False)
+        assert error.args[1] in ("invalid_image", "image_too_large")
+    assert faces(victim.fleet.detect().get(timeout=30)) == 1
+    victim.settle()
+    assert restarts(victim) == before
+
+
+def test_bytes_that_are_no_message_are_dropped_with_a_line_and_nothing_comes_back(victim: Victim) -> None:
+    """Given items that are not JSON, too deep or no objects, then each is one line in the log."""
+    before, dropped = restarts(victim), victim.fleet.worker.log.count("message.dropped")
+    items = [case.item for case in victim.maker(5).raw(0)]
+    victim.push(items)
+    victim.assert_well()
+    assert victim.fleet.worker.log.count("message.dropped") == dropped + len(items)
+    assert restarts(victim) == before
+
+
+def test_a_message_that_cannot_be_read_is_answered_if_it_names_its_job(victim: Victim) -> None:
+    """Given bodies in unknown encodings, compressions and protocols, then each sender gets invalid_request."""
+    maker = victim.maker(6)
+    codes = {case.name: refused(victim, case) for case in maker.bombs() if case.job_id is not None}
+    assert codes == dict.fromkeys(codes, "invalid_request")
+    assert len(codes) > 20
+    victim.assert_well()
+
+
+def test_work_that_is_to_follow_a_job_must_be_such_as_celery_can_send(victim: Victim) -> None:
+    """Given links, chains and chords that point at nonsense, keys and pickle, then the job is refused first."""
+    codes = {case.name: refused(victim, case) for case in victim.maker(7).signatures()}
+    assert codes == dict.fromkeys(codes, "invalid_request")
+    victim.assert_well()
+
+
+def test_a_job_with_real_work_to_follow_is_done(victim: Victim) -> None:
+    """Given a link with a nested group, as Celery writes them, then the job and its followers are answered."""
+    app = victim.fleet.app
+    step = app.signature("fleet.detect", args=[victim.fleet.image], queue=QUEUE, immutable=True)
+    after = step.clone().set(link=[step.clone()], link_error=[step.clone()], priority=3, expires=60)
+    job = victim.fleet.detect(link=after, shadow="Kamera 7 ä", headers={"camera": {"n": 7}}, retries=2)
+    assert faces(job.get(timeout=30)) == 1
+    eventually(lambda: len(victim.fleet.redis.keys("celery-task-meta-*")) >= 3, "the followers")
+    victim.settle()
+
+
+def test_a_message_cannot_be_held_for_years_and_one_for_a_second_can(victim: Victim) -> None:
+    """Given an ETA in 31 days, then it is refused, and nothing stays in ``unacked``; one in a second is kept."""
+    late = victim.fleet.detect(eta=datetime.now(UTC) + timedelta(days=31)).get(timeout=30, propagate=False)
+    assert late.args[1] == "invalid_request"
+    assert faces(victim.fleet.detect(countdown=1).get(timeout=30)) == 1
+    victim.settle()
+
+
+def test_no_name_that_a_message_bears_can_forge_a_line_of_the_log(victim: Victim) -> None:
+    """Given ids, tasks, names and options with line breaks in them, then no line begins with what they say."""
+    maker, forged = victim.maker(8), "\n[2026-01-01 00:00:00,000: INFO/MainProcess] forged"
+    for header in ("id", "task", "shadow", "origin", "lang", "root_id", "group", "argsrepr"):
+        message = maker.good(maker.job_id())
+        message["headers"][header] = f"x{forged}"
+        victim.push([maker.case(header, None, message).item])
+    for options in ({f"a{forged}": 1}, {"model": f"m{forged}"}, {"v": forged}):
+        victim.fleet.detect(options=options)
+    victim.assert_well()
+    assert not re.search(r"^\[[^\]]*\] forged", victim.fleet.worker.log, re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", ["list", "hash", "set", "zset", "stream", "empty", "json", "png header"])
+def test_whatever_lies_under_a_blob_s_key_is_a_typed_error_and_goes(victim: Victim, kind: str) -> None:
+    """Given another Redis type, or bytes that are no image, under the key, then the answer is invalid_image."""
+    redis, key = victim.fleet.redis, f"{wire.BLOB_PREFIX}type"
+    puts: dict[str, Any] = {
+        "list": lambda: redis.lpush(key, "x"),
+        "hash": lambda: redis.hset(key, "x", "y"),
+        "set": lambda: redis.sadd(key, "x"),
+        "zset": lambda: redis.zadd(key, {"x": 1}),
+        "stream": lambda: redis.xadd(key, {"x": "y"}),
+        "empty": lambda: redis.set(key, ""),
+        "json": lambda: redis.set(key, "{}"),
+        "png header": lambda: redis.set(key, b"\x89PNG\r\n\x1a\n"),
+    }
+    puts[kind]()
+    error = victim.fleet.detect({"ref": key}).get(timeout=30, propagate=False)
+    assert error.args[1] == "invalid_image"
+    eventually(lambda: not redis.exists(key), "the removal of the key")
+
+
+def test_a_result_s_key_that_holds_something_else_does_not_make_the_job_go_round(victim: Victim) -> None:
+    """Given a list under the key of the result, then the job is done once and acknowledged: nobody can be answered."""
+    maker = victim.maker(9)
+    for bad in (False, True):
+        job_id = maker.job_id()
+        victim.fleet.redis.lpush(f"celery-task-meta-{job_id}", "x")
+        message = maker.good(job_id)
+        if bad:
+            message["headers"]["retries"] = "x"
+        victim.push([maker.case("x", job_id, message).item])
+    victim.assert_well()
+
+
+def test_a_queue_s_key_that_holds_something_else_stops_the_worker_no_longer_than_it_lasts(victim: Victim) -> None:
+    """Given a string where a list of messages should be, then the worker tries again until it is gone."""
+    key = wire.queue_keys(QUEUE)[-1]
+    victim.fleet.redis.set(key, "x")
+    eventually(lambda: "WRONGTYPE" in victim.fleet.worker.log, "the error")
+    victim.fleet.redis.delete(key)
+    victim.assert_well()
+
+
+def test_nonsense_in_the_ledger_neither_stops_the_sweep_nor_is_sent_for_ever(victim: Victim) -> None:
+    """Given ids and messages that none of our clients wrote, then they are struck out; a lost job still comes."""
+    redis, maker = victim.fleet.redis, victim.maker(10)
+    junk = [b"\xff\xfe", b"", b"a b\n", b"x" * 10_000, b"12"]
+    garbled, lost = (new_job_id("0" * 12, time.time() + 60) for _ in range(2))
+    for one in (*junk, garbled, lost):
+        redis.zadd(wire.ledger_key(QUEUE), {one: time.time() - 60})
+    redis.hset(wire.JOBS_KEY, garbled, "not a message")
+    redis.hset(wire.JOBS_KEY, lost, maker.case("lost", lost, maker.good(lost)).item)
+    eventually(lambda: isinstance(victim.answer(lost), wire.Result), "the lost job's answer")
+    victim.assert_well()
+
+
+BROADCASTS: dict[str, bytes] = {
+    "not json": b"\xff\x00",
+    "a list": b"[]",
+    "nothing": b"{}",
+    "no properties": b'{"body": "e30=", "headers": {}}',
+    "a body that is none": b'{"body": 5, "properties": {"delivery_tag": 1, "delivery_info": 7}}',
+    "too deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("channel", ["/0.celery.pidbox", "/0.celeryev/worker.heartbeat"])
+def test_broadcasts_that_are_nonsense_are_dropped(victim: Victim, channel: str) -> None:
+    """Given nonsense where control commands and events come in, then the worker does not even reconnect."""
+    before = restarts(victim)
+    for data in BROADCASTS.values():
+        assert victim.fleet.redis.publish(channel, data) > 0
+    victim.assert_well()
+    assert restarts(victim) == before
+
+
+# ------------------------------------------------------------------- what a message cannot make a worker do
+
+
+class Canary:
+    """Leaves a file behind when it is read by pickle."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self._path,)
+
+
+def test_nothing_is_ever_unpickled(victim: Victim, tmp_path: Path) -> None:
+    """Given a pickle that would leave a file behind, in every place of a message, then there is no file."""
+    maker, canary = victim.maker(11), tmp_path / "unpickled"
+    data = pickle.dumps(Canary(canary))
+    pickle.loads(data)  # noqa: S301 - it does what it should
+    canary.unlink()
+    text = base64.b64encode(data).decode()
+    for kind in ("application/x-python-serialize", "application/json", "application/x-msgpack", "application/data", ""):
+        job_id = maker.job_id()
+        message = maker.good(job_id) | {"body": text, "content-type": kind, "content-encoding": "binary"}
+        assert refused(victim, maker.case(kind, job_id, message)) == "invalid_request"
+    victim.push([data])
+    victim.fleet.redis.set(f"{wire.BLOB_PREFIX}pickle", data)
+    for image in ({"data": text}, {"ref": f"{wire.BLOB_PREFIX}pickle"}):
+        assert victim.fleet.detect(image).get(timeout=30, propagate=False).args[1] == "invalid_image"
+    assert not canary.exists()
+
+
+def test_the_worker_s_accept_content_is_closed(victim: Victim) -> None:
+    """Given a worker, then it says itself that it reads JSON and msgpack, and results as JSON only."""
+    conf = victim.fleet.inspect("conf")
+    assert conf["accept_content"] == ["json", "msgpack"]
+    assert conf["result_accept_content"] == ["json"]
+
+
+@contextmanager
+def listener() -> Iterator[socket.socket]:
+    """Listen on a port on which nobody should call."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        one.settimeout(0.2)
+        yield one
+
+
+def test_no_image_makes_the_worker_read_a_file_or_fetch_a_url(victim: Victim, tmp_path: Path) -> None:
+    """Given paths and URLs where an image's bytes or key belong, then they are refused and nobody is called."""
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(victim.fleet.picture)
+    with listener() as port:
+        url = f"http://127.0.0.1:{port.getsockname()[1]}/photo.jpg"
+        places = [str(photo), f"file://{photo}", url, url.replace("http", "redis"), "../../etc/passwd"]
+        for place in places:
+            for image in (place, {"ref": place}, {"data": place}, {"url": place}, {"path": place}):
+                error = victim.fleet.detect(image).get(timeout=30, propagate=False)
+                assert error.args[1] in ("payload_missing", "invalid_image", "invalid_request"), image
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{url}"/></svg>'.encode()
+        victim.fleet.redis.set(f"{wire.BLOB_PREFIX}svg", svg)
+        error = victim.fleet.detect({"ref": f"{wire.BLOB_PREFIX}svg"}).get(timeout=30, propagate=False)
+        assert error.args[1] == "invalid_image"
+        with pytest.raises(TimeoutError):
+            port.accept()
+
+
+def test_no_name_makes_the_worker_import_a_module(victim: Victim) -> None:
+    """Given a module of the standard library that no worker loads, named as task, kind and type, it stays unloaded."""
+    maker = victim.maker(12)
+    named = {"exc_module": "antigravity", "exc_type": "x", "__type__": "antigravity"}
+    for name in ("antigravity", "antigravity.x", "antigravity:x"):
+        job_id = maker.job_id()
+        message = maker.good(job_id, task=name)
+        assert refused(victim, maker.case(name, job_id, message)) == "invalid_request"
+        signature = {"task": name, "subtask_type": name, "options": {"serializer": name, "router": name}, **named}
+        job_id = maker.job_id()
+        message = maker.good(job_id) | {
+            "body": [[victim.fleet.image], {}, {"callbacks": [signature], "chord": signature}]
+        }
+        assert refused(victim, maker.case(name, job_id, message)) == "invalid_request"
+    loaded = victim.fleet.app.send_task("spy.modules", queue=USERS).get(timeout=30)
+    assert "celery" in loaded
+    assert "antigravity" not in loaded
+
+
+def test_the_worker_touches_no_key_that_is_not_the_fleet_s_or_celery_s(victim: Victim) -> None:
+    """Given messages that name a stranger's keys everywhere, then Redis sees no command of the worker's with one."""
+    redis, maker = victim.fleet.redis, victim.maker(13)
+    redis.rpush("stranger", "x")
+    redis.rpush("celery-task-meta-stranger", "x")
+    cases = []
+    for place in ("stranger", "fleet:jobs", "unacked", "celery-task-meta-stranger", "*"):
+        for where in ("exchange", "routing_key"):
+            message = maker.good(maker.job_id())
+            message["properties"]["delivery_info"][where] = place
+            message["headers"]["eta"] = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
+            cases.append(maker.case(where, None, message).item)
+        for header in ("id", "root_id", "parent_id", "group"):
+            message = maker.good(maker.job_id())
+            message["headers"][header] = f"/../{place} "
+            cases.append(maker.case(header, None, message).item)
+        for image in ({"ref": place}, {"ref": f"fleet:blob:../{place}"}, {"ref": f"{place}\nfleet:blob:x"}):
+            job_id = maker.job_id()
+            cases.append(maker.case("ref", job_id, maker.good(job_id) | {"body": [[image], {}, {}]}).item)
+        for option in ("queue", "exchange", "routing_key"):
+            job_id = maker.job_id()
+            embed = {"callbacks": [{"task": "fleet.detect", "args": [], "options": {option: place + ":x"}}]}
+            cases.append(
+                maker.case("sent", job_id, maker.good(job_id) | {"body": [[victim.fleet.image], {}, embed]}).item
+            )
+    with redis.monitor() as monitor:
+        victim.push(cases)
+        redis.ping()
+        seen = _until_ping(monitor)
+    assert len(seen) > 200
+    strange = [command for command in seen if not _is_own(command)]
+    assert not strange
+    assert redis.lrange("stranger", 0, -1) == ["x"]
+    assert redis.lrange("celery-task-meta-stranger", 0, -1) == ["x"]
+    redis.delete("stranger", "celery-task-meta-stranger")
+    victim.assert_well()
+
+
+def _until_ping(monitor: Any) -> list[list[str]]:
+    """Read what Redis did until the test's own PING, split into words."""
+    seen = []
+    for heard in monitor.listen():
+        if heard["command"].upper() == "PING" and seen and heard["client_type"] != "lua":
+            return seen
+        seen.append(heard["command"].split(" "))
+    return seen
+
+
+def _is_own(words: list[str]) -> bool:
+    """Tell whether a command's first key is one that the worker may touch."""
+    return words[0].upper() in KEYLESS or len(words) < 2 or bool(OWN_KEYS.match(words[1]))
+
+
+def test_users_messages_on_the_other_queue_are_looked_at_as_well(victim: Victim) -> None:
+    """Given hostile messages on the queue of users' tasks, then they are answered alike."""
+    maker = victim.maker(14)
+    for header, value in (("timelimit", [1]), ("retries", "x"), ("expires", 5)):
+        job_id = maker.job_id()
+        message = maker.good(job_id, task="spy.modules")
+        message["headers"][header] = value
+        assert refused(victim, maker.case(header, job_id, message), USERS) == "invalid_request"
+    victim.assert_well()

@@ -1,0 +1,135 @@
+"""What Redis hands over, before Celery sees it: no message can end the worker's loop, or fill its memory.
+
+Stage: under Celery's consumer, above Redis. Chosen by ``Celery(amqp="worker.broker:FleetAMQP")``; works with every
+scheme that kombu serves with Redis (``redis``, ``rediss``, ``sentinel``). Neighbours: :mod:`worker.envelopes` opens
+each message, :mod:`worker.guard` looks at what is inside.
+
+kombu 5.7 parses a message inside the event loop. One that is not JSON, or has no properties, raises there: a
+``ValueError`` ends the worker, a ``KeyError`` counts as a lost connection, and the message comes back for ever.
+
+Mirrors kombu 5.7: ``kombu.transport.redis.Channel`` (``_brpop_read``, ``_receive_one``), ``QoS`` of the same module,
+``kombu.Connection.get_transport_cls``.
+"""
+
+import functools
+import logging
+from queue import Empty
+from typing import Any
+
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+from kombu.transport import redis as kombu_redis
+from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import RedisError
+
+from producer.wire import MAX_HELD_BYTES
+from worker.envelopes import Unreadable, open_envelope
+
+logger = logging.getLogger(__name__)
+
+#: What is Redis's and not the message's; kombu counts any ``KeyError`` as a lost connection.
+LOST = (RedisError, OSError)
+
+
+class BoundedQoS(kombu_redis.QoS):
+    """Knows how many bytes of messages are held, besides their number. Belongs to the loop thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._sizes: dict[str, int] = {}
+        self.held_bytes = 0
+
+    def can_consume(self) -> bool:
+        """Tell whether there is room for another message."""
+        return self.held_bytes < MAX_HELD_BYTES and bool(super().can_consume())  # type: ignore[no-untyped-call]
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Hold ``message`` until it is acknowledged, rejected or given back."""
+        super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+        self._let_go(delivery_tag)
+        self._sizes[delivery_tag] = self.channel.arriving_bytes
+        self.held_bytes += self.channel.arriving_bytes
+
+    def ack(self, delivery_tag: str) -> None:
+        """Let go of a message that was dealt with."""
+        self._let_go(delivery_tag)
+        super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Let go of a message that was refused."""
+        self._let_go(delivery_tag)
+        super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
+
+    def _let_go(self, delivery_tag: str) -> None:
+        self.held_bytes -= self._sizes.pop(delivery_tag, 0)
+
+
+class GuardedChannel:
+    """Mixed into a channel of kombu's: nothing that is in a message raises inside the event loop."""
+
+    arriving_bytes = 0
+
+    def _brpop_read(self: Any, **options: Any) -> bool:
+        try:
+            try:
+                found = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not found:
+                raise Empty
+            queue = bytes_to_str(found[0]).rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self._take(found[1], queue)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _take(self: Any, item: bytes, queue: str) -> None:
+        """Deliver one message. It is out of Redis already, so one that cannot even be opened is gone with this line."""
+        try:
+            envelope = open_envelope(item, queue)
+        except Unreadable as error:
+            logger.warning("message.dropped queue=%s bytes=%d reason=%s", queue, len(item), error)
+            return
+        self.arriving_bytes = len(item)
+        try:
+            self.connection._deliver(envelope, queue)  # noqa: SLF001 - as kombu's own channel does
+        except LOST:
+            raise
+        except Exception:
+            logger.exception("message.not_delivered queue=%s bytes=%d", queue, len(item))
+
+    def _receive_one(self: Any, client: Any) -> Any:
+        """Hear one broadcast: control commands and other workers' events. A bad one is lost, and nothing else."""
+        try:
+            return super()._receive_one(client)  # type: ignore[misc]
+        except (*LOST, Empty):
+            raise
+        except Exception as error:  # whatever anybody may publish
+            logger.warning("broadcast.dropped error=%.200r", error)
+            raise Empty from error
+
+
+@functools.cache
+def guarded(transport: type) -> type:
+    """Derive a transport whose channels are guarded from one of kombu's; any other broker's is returned as it is."""
+    if not issubclass(transport, kombu_redis.Transport):
+        return transport
+    channel = type("GuardedChannel", (GuardedChannel, transport.Channel), {"QoS": BoundedQoS})
+    return type("GuardedTransport", (transport,), {"Channel": channel})
+
+
+class GuardedConnection(Connection):
+    """A connection whose transport is guarded, whatever its URL says, also after a failover."""
+
+    def get_transport_cls(self) -> type:
+        """Return the guarded class of the transport that the URL names."""
+        return guarded(super().get_transport_cls())  # type: ignore[no-untyped-call]
+
+
+class FleetAMQP(AMQP):  # type: ignore[misc]
+    """What Celery connects with."""
+
+    Connection = GuardedConnection
