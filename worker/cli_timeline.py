@@ -13,6 +13,7 @@ from typing import Any, cast
 import click
 
 from worker import embedded, local, models, settings
+from worker.recording import record_workers
 from worker.timeline import Recording, RecordingError, chrome_trace, figures, steady
 
 
@@ -40,15 +41,14 @@ def timeline(photos: tuple[Path, ...], seconds: float, window_ms: float, out: Pa
 def _record(
     chosen: settings.Settings, photos: Sequence[Path], seconds: float, worker: str | None
 ) -> Sequence[Recording]:
-    """Load :mod:`worker.recording`, and with it OpenVINO, now that somebody wants a recording."""
-    recorder = cast("Any", importlib.import_module("worker.recording"))
+    """Load :mod:`worker.contest`, and with it OpenVINO, only where servers are to be started."""
     if not photos:
-        found: list[Recording] = recorder.record_workers(chosen.url, seconds, worker)
-        return found
+        return record_workers(chosen.url, seconds, worker)
+    contest = cast("Any", importlib.import_module("worker.contest"))
     images = [path.read_bytes() for path in photos]
-    ours: Recording = recorder.record_fleet(chosen, images, seconds)
+    ours: Recording = contest.record_fleet(chosen, images, seconds)
     with embedded.server() as url:
-        return [ours, recorder.record_rival(chosen, url, images, seconds)]
+        return [ours, contest.record_rival(chosen, url, images, seconds)]
 
 
 def _write(recordings: Sequence[Recording], window_s: float, out: Path) -> None:

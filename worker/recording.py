@@ -1,29 +1,15 @@
-"""Records what a server does for a few seconds: workers that run already, or two servers fed with the same photos.
+"""Records what workers that run already do for a few seconds, whatever their clients send.
 
-Stage: behind ``fleet-worker timeline``; asks workers over :mod:`worker.remote`, runs :mod:`worker.rival` itself.
+Stage: behind ``fleet-worker timeline``; asks workers over :mod:`worker.remote`. Needs no OpenVINO.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import Celery
-from redis import Redis
 
-from producer import blobs, wire
-from worker import local, models, network
-from worker.cpu import make_plan
-from worker.rival import LIST_KEY, THREADS, Rival
-from worker.settings import Settings
 from worker.timeline import Recording, RecordingError
 from worker.trail import Passage
-
-#: Jobs kept waiting while a server is fed, so that it never lacks work.
-AHEAD = 32
-
-#: Seconds before recording begins, in which caches warm up and queues fill.
-WARM_UP_S = 1.0
 
 #: Longest wait for the answer of a worker.
 ANSWER_WITHIN_S = 10.0
@@ -66,53 +52,12 @@ def _recording(name: str, answer: dict[str, Any]) -> Recording:
     return Recording(name, mine, answer["requests"].get(model, 0))
 
 
-def record_fleet(settings: Settings, photos: Sequence[bytes], seconds: float) -> Recording:
-    """Start a server and one worker, feed it with photos, and record it.
+def record_since(url: str, begin: float, name: str) -> Recording:
+    """Record what the one worker of a fleet has done since ``begin``, by its own clock, under another name.
 
     Raises:
-        RecordingError: it gave no answer.
-        local.LocalError: it did not start.
-        embedded.ServerError: its server did not start.
+        RecordingError: no worker answered.
     """
-    queue = wire.queue_of(settings.models[0])
-    with local.fleet(settings) as running, Redis.from_url(running.url) as redis:
-        with Celery("timeline", broker=running.url, set_as_current=False) as app:
-
-            def send(key: str) -> None:
-                app.send_task(wire.TASK_DETECT, [{"ref": key}], queue=queue, expires=60)
-
-            begin = _feed(redis, queue, photos, send, seconds)
-            redis.delete(queue)
-        (recording,) = _since(running.url, begin)
-    return recording
-
-
-def _since(url: str, begin: float) -> list[Recording]:
     with Celery("timeline", broker=url, set_as_current=False) as app:
-        answers = _ask(app, None, since=begin)
-    return [_recording("asynchronous worker", answer) for answer in answers.values()]
-
-
-def record_rival(settings: Settings, url: str, photos: Sequence[bytes], seconds: float) -> Recording:
-    """Feed the server of threads that start and wait, in this process, and record it.
-
-    Raises:
-        models.ModelError: its network cannot be loaded.
-    """
-    loaded = network.load(*models.read(settings.models[0], settings.model_store), settings, make_plan(settings).threads)
-    with Redis.from_url(url) as redis, Rival(loaded, settings, url) as rival:
-        begin = _feed(redis, LIST_KEY, photos, lambda key: redis.rpush(LIST_KEY, key), seconds)
-        redis.delete(LIST_KEY)
-    passages = [one for one in rival.passages if one.begun_at >= begin]
-    return Recording(f"{THREADS} threads that start and wait", passages, THREADS, blocking=True)
-
-
-def _feed(redis: Redis, queue: str, photos: Sequence[bytes], send: Callable[[str], Any], seconds: float) -> float:
-    """Keep ``queue`` filled for a while; return when the warm-up was over."""
-    endless = itertools.cycle(photos)
-    begin = time.time() + WARM_UP_S
-    while time.time() < begin + seconds:
-        for _ in range(AHEAD - int(redis.llen(queue))):
-            send(blobs.put(redis, next(endless), ttl_s=120))
-        time.sleep(0.005)
-    return begin
+        (answer,) = _ask(app, None, since=begin).values()
+    return _recording(name, answer)

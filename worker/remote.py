@@ -5,7 +5,6 @@ Stage: beside the consumer, over Celery's remote control; the answers are made o
 """
 
 import math
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -49,7 +48,7 @@ def list_passages(state: Any, since: float = 0.0, **_: Any) -> dict[str, Any]:
     worker = state.consumer.controller
     found = trail.passages(since)[-MAX_PASSAGES:]
     return {
-        "now": time.time(),
+        "now": trail.now(),
         "requests": {name: stats["requests"] for name, stats in worker.pool.info["models"].items()},
         "passages": [asdict(one) for one in found],
     }

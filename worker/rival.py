@@ -8,7 +8,6 @@ stores it. Asynchronous in name: ``start_async`` is called, and then the thread 
 import json
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
@@ -25,6 +24,9 @@ THREADS = 4
 
 #: List of jobs, each the key of an image.
 LIST_KEY = "fleet:rival"
+
+#: From the monotonic clock to seconds since 1970.
+_OFFSET = time.time() - time.monotonic()
 
 #: A result lives as long as Celery's.
 RESULT_TTL_S = 3600
@@ -80,19 +82,18 @@ class Rival:
         laps.end("finish")
         name = threading.current_thread().name
         model = self._network.spec.name
-        return Passage(key, 0, model, OK, laps.begun_at, laps.took_ms, name, number, len(data))
+        return Passage(key, 0, model, OK, laps.begun_at, {}, laps.took_ms, name, number, len(data))
 
 
 class _Laps:
     """Stages of one image, each from the end of the one before."""
 
     def __init__(self) -> None:
-        self.begun_at = time.time()
+        self._last = time.monotonic()
+        self.begun_at = self._last + _OFFSET
         self.took_ms: dict[str, float] = {}
-        self._clock: Callable[[], float] = time.monotonic
-        self._last = self._clock()
 
     def end(self, stage: str) -> None:
-        now = self._clock()
+        now = time.monotonic()
         self.took_ms[stage] = (now - self._last) * 1000
         self._last = now

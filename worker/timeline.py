@@ -85,6 +85,7 @@ def _segments_of(passage: Passage, *, blocking: bool) -> Iterator[Segment]:
     for stage in STAGES[1:]:  # queued was before, and elsewhere
         if stage not in passage.stages_ms:
             continue
+        at = passage.starts_at.get(stage, at)
         end = at + passage.stages_ms[stage] / 1000
         if stage in ON_THREAD or (stage == "finish" and blocking):
             yield Segment(passage.thread, stage, at, end, passage)

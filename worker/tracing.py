@@ -84,6 +84,7 @@ class Tracing:
         for stage in STAGES:
             if stage not in passage.stages_ms:
                 continue
+            at = passage.starts_at.get(stage, at)
             end = at + passage.stages_ms[stage] / 1000
             span = self._tracer.start_span(f"fleet {stage}", context=inside, start_time=_ns(at))
             span.set_attributes({"fleet.image": passage.index, **_details(passage, stage)})

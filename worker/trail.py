@@ -15,7 +15,7 @@ from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from producer import wire
-from producer.errors import Cancelled, DeadlineExceeded, FleetError, InternalError
+from producer.errors import Cancelled, DeadlineExceeded, FleetError, InternalError, InvalidRequest
 from worker.request import current_stage
 
 #: The stages of an image, in their order, as a result's ``timings_ms`` names them.
@@ -44,6 +44,7 @@ class Passage:
         model: what it was for.
         code: ``ok``, or the code of its error.
         begun_at: when its first stage here began, seconds since 1970 by this worker's clock.
+        starts_at: when stages began, where that was noted; one that is not here follows the one before.
         stages_ms: how long each stage took, as the result says; only those it came to.
         thread: the decode thread it was on.
         slot: number of the infer request it ran in; None when it came to none.
@@ -55,6 +56,7 @@ class Passage:
     model: str
     code: str
     begun_at: float
+    starts_at: Mapping[str, float]
     stages_ms: Mapping[str, float]
     thread: str
     slot: int | None
@@ -95,10 +97,16 @@ class Trail:
         self._models = frozenset(models)
         self._passages: deque[Passage] = deque(maxlen=remembered)
         self._listeners: list[Listener] = []
+        # Fixed, so that two moments lie as far apart as the monotonic clock says.
+        self._offset = time.time() - time.monotonic()
 
     def listen(self, listener: Listener) -> None:
         """Have ``listener`` told of every job from now on."""
         self._listeners.append(listener)
+
+    def now(self) -> float:
+        """Tell this worker's time, seconds since 1970: set when it began, and never set again."""
+        return time.monotonic() + self._offset
 
     def connect(self) -> None:
         """Follow Celery's signals from now on, for as long as the process lives."""
@@ -106,6 +114,7 @@ class Trail:
         signals.task_failure.connect(self._on_failure, weak=False)
         signals.task_revoked.connect(self._on_revoked, weak=False)
         signals.task_retry.connect(self._on_retry, weak=False)
+        signals.task_rejected.connect(self._on_refused, weak=False)
 
     def passages(self, since: float = 0.0) -> list[Passage]:
         """Return the remembered images that began at ``since`` or later, by this worker's clock."""
@@ -132,14 +141,21 @@ class Trail:
         if _is_ours(sender):
             self._end(sender, request.id, request, RETRIED)
 
+    def _on_refused(self, message: Any, exc: Any = None, **_: Any) -> None:
+        """A message that was refused before it became a request (:mod:`worker.guard`)."""
+        job = message.headers.get("id") if isinstance(message.headers, Mapping) else None
+        code = code_of(exc) if exc is not None else InvalidRequest.code
+        self._tell(Ended(str(job), "", self._model_of(message), code, (), {}))
+
     def _end(self, task: Any, job: str, request: Any, code: str, results: Sequence[Any] = ()) -> None:
         stage = current_stage(job)
         outcomes = getattr(stage.future, "outcomes", ()) if stage is not None else ()
-        offset = time.time() - time.monotonic()
-        images = tuple(_passage(job, index, one, results, offset) for index, one in enumerate(outcomes))
+        images = tuple(_passage(job, index, one, results, self._offset) for index, one in enumerate(outcomes))
         self._passages.extend(images)
         model = images[0].model if images else self._model_of(request)
-        ended = Ended(job, task.name, model, code, images, getattr(request, "__dict__", None) or {})
+        self._tell(Ended(job, task.name, model, code, images, getattr(request, "__dict__", None) or {}))
+
+    def _tell(self, ended: Ended) -> None:
         for listener in self._listeners:
             listener(ended)
 
@@ -171,7 +187,8 @@ def _passage(job: str, index: int, outcome: Any, results: Sequence[Any], offset:
         index=index,
         model=outcome.network.spec.name,
         code=OK if outcome.error is None else outcome.error.code,
-        begun_at=(outcome.begun_at or outcome.done_at) + offset,
+        begun_at=outcome.starts.get("fetch", outcome.done_at) + offset,
+        starts_at={stage: at + offset for stage, at in (*outcome.starts.items(), ("finish", outcome.done_at))},
         stages_ms=told if told is not None else dict(outcome.timings_ms),
         thread=outcome.thread,
         slot=outcome.slot,

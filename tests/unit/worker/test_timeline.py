@@ -10,7 +10,7 @@ from worker.trail import Passage
 
 def passage(begun_at: float, stages_ms: dict[str, float], *, thread: str = "decode_0", slot: int | None = 0) -> Passage:
     """Make an image's way."""
-    return Passage(f"job{begun_at}", 0, "m", "ok", begun_at, stages_ms, thread, slot, 100)
+    return Passage(f"job{begun_at}", 0, "m", "ok", begun_at, {}, stages_ms, thread, slot, 100)
 
 
 TIMES = {"queued": 5000.0, "fetch": 100.0, "decode": 200.0, "wait": 0.0, "infer": 500.0, "finish": 100.0}
@@ -30,6 +30,15 @@ def test_the_stages_of_an_image_follow_each_other() -> None:
     ]
     assert all(left.end == right.begin for left, right in itertools.pairwise(found))
     assert found[-1].end == pytest.approx(10.9)
+
+
+def test_a_stage_whose_beginning_was_noted_begins_there() -> None:
+    """Given a gap between two stages, then the later one begins when it was noted, and the rest follows."""
+    times = {"fetch": 100.0, "decode": 200.0, "infer": 500.0}
+    one = Passage("j", 0, "m", "ok", 10.0, {"fetch": 10.0, "infer": 10.5}, times, "decode_0", 0, 1)
+    found = {one.stage: (one.begin, one.end) for one in segments(Recording("gap", [one], 1))}
+    assert found["decode"] == (pytest.approx(10.1), pytest.approx(10.3))
+    assert found["infer"] == (10.5, 11.0)
 
 
 def test_a_thread_that_waits_for_its_inference_is_shown_as_blocked() -> None:
