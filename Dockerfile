@@ -31,7 +31,8 @@ ENV PATH=/opt/fleet/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     FLEET_MODEL_STORE=/models \
     FLEET_CACHE_DIR=/cache
-USER fleet
+# By number, so that an orchestrator can see that it is not root.
+USER 10001
 WORKDIR /tmp
 STOPSIGNAL SIGTERM
 # The same as `fleet-worker health` (ready), without starting Python every few seconds. Whether it lives, which is what

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Photos of `make demo`; empty means two sample photos.
 IMAGES ?=
 
-.PHONY: demo test soak check bench lock fuzz clean
+.PHONY: demo test soak check bench lock lock-peers fuzz clean
 
 # Everything is installed from hashed lock files; the project itself is installed without looking for dependencies.
 $(VENV)/.runtime: requirements.lock pyproject.toml
@@ -27,6 +27,15 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.runtime
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+# All figures of README: one to two hours on a quiet machine. BENCH="--rounds 2 --seconds 1" for a quick look.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --model centerface $(BENCH)
+	$(BIN)/python -m benchmarks --model blazeface_short $(BENCH)
+
 # Twenty minutes of chaos; SEED=7 repeats one. The suite has a short form.
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.soak.run --images 20000 $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG))
@@ -42,7 +51,13 @@ COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes
 lock:
 	$(COMPILE) --extra local -o requirements.lock
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --extra bench -c requirements.lock -o requirements-bench.lock
 	$(COMPILE) --extra worker --extra flower --extra otel -c requirements.lock -o requirements-image.lock
+
+# The other servers of the bench, each in an environment of its own.
+lock-peers:
+	for peer in benchmarks/peers/*/; do uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock-peers" $$peer/requirements.in -o $$peer/requirements.txt; done
 
 # Coverage-guided fuzzing, for Linux on x86-64; what was found is in docs/fuzzing.md.
 FUZZ_SECONDS ?= 120

@@ -11,12 +11,12 @@ from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
 
 from producer.aiolink import AsyncLink, AsyncPromise
 from producer.answers import Answer, Group, Window, is_about_one
-from producer.client import DEFAULT_URL
 from producer.dispatch import Rules
 from producer.errors import Cancelled, FleetError
 from producer.ids import check_job_id, deadline_of
 from producer.images import ImageSource, Picture, read
 from producer.job import unpack
+from producer.redis_url import DEFAULT_URL
 from producer.requests import SubmitOptions, Terms
 from producer.results import Batch, Outcome
 from producer.wire import Result

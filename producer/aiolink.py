@@ -19,6 +19,7 @@ from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
 from producer.link import CLOSED, connection_options
 from producer.reading import MAX_RECONNECT_S, read_loop, tidy
+from producer.redis_url import check_url, hide_password
 from producer.results import Outcome
 from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive_async
 from producer.waiting import Waiting
@@ -50,7 +51,8 @@ class AsyncPort:
             case Open(pattern, channels):
                 await self.close()
                 self._pubsub = self._redis.pubsub()
-                await self._pubsub.psubscribe(pattern)
+                if pattern is not None:
+                    await self._pubsub.psubscribe(pattern)
                 if channels:
                     await self._pubsub.subscribe(*channels)
             case Join(channel, leave):
@@ -87,9 +89,11 @@ class AsyncLink:
             InvalidRequest: ``url`` is not the URL of a Redis server.
         """
         try:
-            pool = BlockingConnectionPool.from_url(url, **connection_options(Retry(NoBackoff(), 0)))
-        except (ValueError, TypeError) as error:
-            raise InvalidRequest(f"{url!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}") from error
+            pool = BlockingConnectionPool.from_url(check_url(url), **connection_options(Retry(NoBackoff(), 0)))
+        except (ValueError, TypeError, InvalidRequest) as error:
+            raise InvalidRequest(
+                f"{hide_password(url)!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}"
+            ) from None
         self._redis = Redis(connection_pool=pool)
         self._port = AsyncPort(self._redis)
         self.dispatch = Dispatch(new_client_id(), rules, int(pool.connection_kwargs.get("db") or 0))

@@ -24,6 +24,14 @@ def new_key() -> str:
     return BLOB_PREFIX + uuid.uuid4().hex
 
 
+def refs_of(args: object) -> list[str]:
+    """Return the keys of the images that a task's arguments refer to; whatever else stands there is left out."""
+    first = args[0] if isinstance(args, list | tuple) and args else None
+    images = first if isinstance(first, list | tuple) else [first]
+    refs = [image.get("ref") for image in images if isinstance(image, dict)]
+    return [ref for ref in refs if isinstance(ref, str) and ref.startswith(BLOB_PREFIX)]
+
+
 def check_size(data: bytes) -> bytes:
     """Return ``data`` if it may be sent.
 

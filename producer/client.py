@@ -18,11 +18,10 @@ from producer.ids import check_job_id
 from producer.images import ImageSource, Picture, read
 from producer.job import Job, unpack
 from producer.link import Link, Promise
+from producer.redis_url import DEFAULT_URL
 from producer.requests import SubmitOptions, Terms
 from producer.results import Batch, Outcome
 from producer.wire import Result
-
-DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 
 class Client:

@@ -12,8 +12,8 @@ from typing import Any
 
 from redis import Redis
 
+from producer.blobs import refs_of
 from producer.errors import InvalidRequest
-from producer.wire import BLOB_PREFIX
 
 #: Sorted set: id -> when, by Redis's clock.
 ORDER_KEY = "fleet:dead"
@@ -98,10 +98,7 @@ class DeadJob:
     @property
     def images(self) -> list[str]:
         """The keys of its images; those that ride inside the message are not among them."""
-        first = self.args[0] if self.args else None
-        found = first if isinstance(first, list) else [first]
-        refs = [image.get("ref") for image in found if isinstance(image, dict)]
-        return [ref for ref in refs if isinstance(ref, str) and ref.startswith(BLOB_PREFIX)]
+        return refs_of(self.args)
 
     def to_json(self) -> dict[str, Any]:
         """Give the plain JSON form."""

@@ -18,7 +18,7 @@ from producer.hooks import begin_sending
 from producer.ids import deadline_of
 from producer.images import Picture
 from producer.requests import Request, Terms, build, withdraw_commands
-from producer.results import Outcome, meta_key, read_meta
+from producer.results import Outcome, meta_key, read_meta, wake_channel
 from producer.steps import Ask, Command, Pause, Steps, jittered, patient
 from producer.waiting import F, Waiting
 from producer.wire import MODELS_KEY, REPLAYED_PREFIX, SERVED_WITHIN_S, check_model_name
@@ -112,8 +112,10 @@ class Dispatch:
         request = build(pictures, terms, many=many, model=model, client_id=self.client_id, now=now, headers=headers)
         # Waited for before it is sent: a fast worker's answer must find somebody.
         promise = waiting.add(request.job_id, deadline_of(request.job_id))
+        # Where each job has a channel of its own, the reader has to be woken to join it.
+        wake: tuple[Command, ...] = (("PUBLISH", wake_channel(self.client_id), b""),) if waiting.one_by_one else ()
         try:
-            verdict = yield from self._offer(request, until)
+            verdict = yield from self._offer(request, until, wake)
         except Overloaded:
             waiting.drop(request.job_id)
             raise
@@ -131,7 +133,7 @@ class Dispatch:
         yield from self.look_up(verdict.job_id, waiting)
         return verdict.job_id, promise
 
-    def _offer(self, request: Request, until: float) -> Steps[Verdict]:
+    def _offer(self, request: Request, until: float, wake: tuple[Command, ...]) -> Steps[Verdict]:
         """Offer the job until it is accepted, or the client's rule or the deadline says that this is enough.
 
         Where there was no room the last time, room is asked for before the images are sent.
@@ -140,7 +142,8 @@ class Dispatch:
         pause_s = 0.02
         while True:
             probe = request.queue in self._full
-            verdict = yield from _judge(request.ask_for_room(limits) if probe else request.ask(limits))
+            ask = request.ask_for_room(limits) if probe else request.ask(limits)
+            verdict = yield from _judge(Ask((*wake, *ask.commands), atomic=ask.atomic))
             if verdict.word in _FULL:
                 self._full.add(request.queue)
                 if self.rules.when_full == "refuse" or time.monotonic() >= until:

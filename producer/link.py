@@ -22,8 +22,9 @@ from redis.retry import Retry
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
-from producer.reading import MAX_RECONNECT_S, read_loop, tidy, wake_channel
-from producer.results import Outcome
+from producer.reading import MAX_RECONNECT_S, read_loop, tidy
+from producer.redis_url import check_url, hide_password
+from producer.results import Outcome, wake_channel
 from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive
 from producer.waiting import Waiting
 
@@ -76,7 +77,8 @@ class Port:
             case Open(pattern, channels):
                 self.close()
                 self._pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
-                self._pubsub.psubscribe(pattern)
+                if pattern is not None:
+                    self._pubsub.psubscribe(pattern)
                 if channels:
                     self._pubsub.subscribe(*channels)
             case Join(channel, leave):
@@ -113,9 +115,11 @@ class Link:
             InvalidRequest: ``url`` is not the URL of a Redis server.
         """
         try:
-            pool = BlockingConnectionPool.from_url(url, **connection_options(Retry(NoBackoff(), 0)))
-        except (ValueError, TypeError) as error:
-            raise InvalidRequest(f"{url!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}") from error
+            pool = BlockingConnectionPool.from_url(check_url(url), **connection_options(Retry(NoBackoff(), 0)))
+        except (ValueError, TypeError, InvalidRequest) as error:
+            raise InvalidRequest(
+                f"{hide_password(url)!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}"
+            ) from None
         self.pid = os.getpid()
         self._redis = Redis(connection_pool=pool)
         self._port = Port(self._redis)

@@ -1,7 +1,8 @@
 """The conversation that brings results back: one pub/sub connection, whatever the number of jobs.
 
 Stage: between Redis and :class:`producer.waiting.Waiting`. Celery's backend SETEXes a result and PUBLISHes it on a
-channel of the same name; a client's job ids share a prefix, so one PSUBSCRIBE hears all of them. Pub/sub may lose
+channel of the same name; a client's job ids share a prefix, so one PSUBSCRIBE hears all of them. Where Redis's access
+list refuses that, each job's own channel is subscribed to. Pub/sub may lose
 messages (a broken connection, a full output buffer), so every few seconds what is outstanding is read from its keys.
 """
 
@@ -9,10 +10,10 @@ import logging
 import time
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from producer.dispatch import cancel
-from producer.results import META_PREFIX, meta_key, read_meta
+from producer.results import META_PREFIX, is_wake, meta_key, read_meta, wake_channel
 from producer.steps import Ask, Command, Join, Listen, Open, Pause, Steps, jittered, once
 from producer.waiting import READ_TTL_S, F, Waiting
 
@@ -30,14 +31,6 @@ CHUNK = 250
 #: Longest pause between two tries to reconnect.
 MAX_RECONNECT_S = 2.0
 
-#: Last part of the channel that only wakes the reader up.
-_WAKE = "wake"
-
-
-def wake_channel(client_id: str) -> str:
-    """Return the channel on which anything published ends the reader's present wait."""
-    return meta_key(f"{client_id}-{_WAKE}")
-
 
 def read_loop(waiting: Waiting[F], db: int) -> Steps[None]:
     """Deliver results until ``waiting`` is closed; survives every loss of the connection."""
@@ -45,7 +38,8 @@ def read_loop(waiting: Waiting[F], db: int) -> Steps[None]:
     while not waiting.closed:
         try:
             foreign = tuple(meta_key(job_id) for job_id in waiting.foreign_ids())
-            yield Open(meta_key(f"{waiting.client_id}-*"), foreign)
+            own = None if waiting.one_by_one else meta_key(f"{waiting.client_id}-*")
+            yield Open(own, (wake_channel(waiting.client_id), *foreign))
             if failures:
                 logger.info("results.reconnected outstanding=%d", len(waiting))
             failures = 0
@@ -53,6 +47,10 @@ def read_loop(waiting: Waiting[F], db: int) -> Steps[None]:
         except (RedisError, OSError) as error:
             if waiting.closed:
                 return
+            if isinstance(error, NoPermissionError) and not waiting.one_by_one:
+                # An access list allows a pattern only by its very text, and cannot know this client's.
+                waiting.listen_one_by_one()
+                continue
             failures += 1
             logger.warning("results.connection_lost failures=%d error=%r", failures, str(error))
             waiting.give_up(waiting.take_overdue(time.monotonic()))
@@ -87,9 +85,9 @@ def _move(waiting: Waiting[F]) -> Steps[None]:
 
 def _hear(waiting: Waiting[F], message: dict[str, Any]) -> Steps[None]:
     kind, job_id = message["type"], _job_of(message.get("channel"))
+    if is_wake(job_id):
+        return
     if kind in ("message", "pmessage"):
-        if job_id.endswith(_WAKE):
-            return
         outcome = read_meta(message["data"])
         if outcome is not None:
             waiting.settle(job_id, outcome)

@@ -28,23 +28,23 @@ from producer.wire import (
 )
 
 #: Keys: jobs, sizes, bytes, ledger, list, result, begun, replayed, order, entries and sizes of the dead list, unacked
-#: index, then images. Arguments: id, message, now, queue, size without images, images' time to live, deadline, its
-#: time to live.
+#: index, then images. Arguments: id, message, queue, size without images, images' time to live, deadline, its time
+#: to live.
 _REPLAY = (
     ENTER
     + """
 if redis.call('HEXISTS', KEYS[10], ARGV[1]) == 0 then return 'gone' end
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 or redis.call('ZSCORE', KEYS[12], ARGV[1]) then return 'held' end
-local size = tonumber(ARGV[5])
+local size = tonumber(ARGV[4])
 for i = 13, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 0 then return 'missing' end
   local length = redis.pcall('STRLEN', KEYS[i])
   if type(length) == 'number' then size = size + length end
 end
-enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3], ARGV[4], size)
-redis.call('SET', KEYS[8], ARGV[7], 'PX', ARGV[8])
+enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3], size)
+redis.call('SET', KEYS[8], ARGV[6], 'PX', ARGV[7])
 redis.call('UNLINK', KEYS[6], KEYS[7])
-for i = 13, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[6]) end
+for i = 13, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
 redis.call('ZREM', KEYS[9], ARGV[1])
 redis.call('HDEL', KEYS[10], ARGV[1])
 redis.call('HDEL', KEYS[11], ARGV[1])
@@ -96,4 +96,4 @@ def _arguments(job: DeadJob, now: float, deadline_s: float) -> list[Any]:
         tag=job.id,
     )
     images_ms, known_ms = (int((deadline_s + extra_s) * 1000) for extra_s in (BLOB_EXTRA_S, RESULT_TTL_S))
-    return [job.id, message.body, now, job.queue, size_of(message.body), images_ms, now + deadline_s, known_ms]
+    return [job.id, message.body, job.queue, size_of(message.body), images_ms, now + deadline_s, known_ms]

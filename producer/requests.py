@@ -136,7 +136,6 @@ class Request:
         message: the task message.
         blobs: Redis key -> image, those that do not ride inside the message.
         blob_ttl_s: how long Redis keeps them.
-        sent_at: seconds since 1970 by Redis's clock.
         once: how it is recognised when it is sent again, or None.
     """
 
@@ -145,7 +144,6 @@ class Request:
     message: Message
     blobs: dict[str, bytes]
     blob_ttl_s: float
-    sent_at: float
     once: Once | None = None
 
     def ask(self, limits: Limits) -> Ask:
@@ -167,7 +165,6 @@ class Request:
             message,
             queue=self.queue,
             message_list=self.message.key,
-            sent_at=self.sent_at,
             size_bytes=size_of(self.message.body, list(self.blobs.values())),
             limits=limits,
             once=self.once,
@@ -245,7 +242,7 @@ def build(  # noqa: PLR0913 - pure: everything it needs is an argument
         tag=job_id,  # so that the ledger finds the message among those that workers hold
     )
     once = _once(pictures, terms, queue, many=many)
-    return Request(job_id, queue, message, blobs, terms.deadline_s + BLOB_EXTRA_S, now, once)
+    return Request(job_id, queue, message, blobs, terms.deadline_s + BLOB_EXTRA_S, once)
 
 
 def _once(pictures: Sequence[Picture], terms: Terms, queue: str, *, many: bool) -> Once | None:

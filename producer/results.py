@@ -27,12 +27,25 @@ Batch: TypeAlias = list[Result | FleetError]
 #: What a job ends in.
 Outcome: TypeAlias = Result | Batch | FleetError
 
+#: Last part of the channel that only wakes a reader up.
+_WAKE = "wake"
+
 _TIME_LIMITS = ("TimeLimitExceeded", "SoftTimeLimitExceeded")
 
 
 def meta_key(job_id: str) -> str:
     """Return the key, and the channel, of the result of ``job_id``."""
     return META_PREFIX + job_id
+
+
+def wake_channel(client_id: str) -> str:
+    """Return the channel on which anything published ends the present wait of a client's reader."""
+    return meta_key(f"{client_id}-{_WAKE}")
+
+
+def is_wake(name: str) -> bool:
+    """Tell whether what stands where a job's id would is that of :func:`wake_channel`."""
+    return name.endswith(f"-{_WAKE}")
 
 
 def read_meta(raw: bytes | None) -> Outcome | None:

@@ -44,9 +44,9 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open the pub/sub connection anew and subscribe to ``pattern`` and ``channels``."""
+    """Open the pub/sub connection anew and subscribe to ``pattern``, if any, and ``channels``."""
 
-    pattern: str
+    pattern: str | None
     channels: tuple[str, ...] = ()
 
 

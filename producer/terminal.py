@@ -16,15 +16,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from producer.client import DEFAULT_URL
 from producer.errors import InvalidRequest
 from producer.link import CONNECT_TIMEOUT_S, REPLY_TIMEOUT_S
+from producer.redis_url import DEFAULT_URL, URL_VARIABLE, check_url, hide_password, url_of
 from producer.steps import explain
 
 SOME_FAILED, USAGE = 1, 2
 
+
+def _default_url() -> str:
+    try:
+        return url_of()
+    except InvalidRequest as error:
+        raise click.UsageError(str(error)) from error
+
+
+#: A password on a command line is seen by everybody on this host: the environment or a file is better.
 url_option: Callable[[Any], Any] = click.option(
-    "--url", envvar="FLEET_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="The Redis."
+    "--url",
+    envvar=URL_VARIABLE,
+    default=_default_url,
+    show_default=f"what the file FLEET_URL_FILE holds, or {DEFAULT_URL}",
+    show_envvar=True,
+    help="The Redis.",
 )
 
 
@@ -38,9 +52,9 @@ def end(status: int, sentence: str) -> NoReturn:
 def connected(url: str) -> Iterator[Redis]:
     """Give a connection; whatever Redis raises in the block ends the program with one sentence."""
     try:
-        redis = Redis.from_url(url, socket_timeout=REPLY_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
-    except (ValueError, TypeError) as error:
-        end(USAGE, f"{url!r} is not a Redis URL such as {DEFAULT_URL}: {error}")
+        redis = Redis.from_url(check_url(url), socket_timeout=REPLY_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
+    except (ValueError, TypeError, InvalidRequest) as error:
+        end(USAGE, f"{hide_password(url)!r} is not a Redis URL such as {DEFAULT_URL}: {error}")
     try:
         with redis:
             yield redis

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.happenings import Happenings
+from producer.redis_url import tls_of
 from producer.status import Status, read_status
 from producer.terminal import moment, printable
 from producer.wire import model_of
@@ -65,7 +66,7 @@ def _listening(url: str) -> Iterator[Happenings]:
 
 def _listen(url: str, happenings: Happenings, over: threading.Event) -> None:
     """Take in events, across losses of the connection."""
-    with Celery("top", broker=url, set_as_current=False) as app:
+    with Celery("top", broker=url, broker_use_ssl=tls_of(url), set_as_current=False) as app:
         while not over.is_set():
             try:
                 with app.connection_for_read() as connection:

@@ -52,6 +52,8 @@ class Waiting(Generic[F]):
         self.client_id = client_id
         self.clock = clock or ServerClock()
         self.closed = False
+        #: Whether own jobs, too, are listened to each on its own channel.
+        self.one_by_one = False
         self._new_promise = new_promise
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry[F]] = {}
@@ -77,7 +79,7 @@ class Waiting(Generic[F]):
             found = self._entries.get(job_id)
             if found is not None:
                 return found.promise
-            foreign = not job_id.startswith(f"{self.client_id}-")
+            foreign = self.one_by_one or not job_id.startswith(f"{self.client_id}-")
             entry = self._entries[job_id] = _Entry(self._new_promise(), overdue_at, foreign)
             heapq.heappush(self._by_time, (overdue_at, job_id))
             if foreign:
@@ -95,6 +97,13 @@ class Waiting(Generic[F]):
     def _overdue_at(self, deadline_at: float | None) -> float:
         left_s = UNKNOWN_DEADLINE_S if deadline_at is None else deadline_at - self.clock.now()
         return time.monotonic() + max(0.0, left_s) + GRACE_S
+
+    def listen_one_by_one(self) -> None:
+        """From now on treat own jobs like those of other clients."""
+        with self._lock:
+            self.one_by_one = True
+            for entry in self._entries.values():
+                entry.foreign = True
 
     def drop(self, job_id: str) -> None:
         """Wait for ``job_id`` no more; its promise stays open."""

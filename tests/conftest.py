@@ -1,6 +1,7 @@
 """What all tests share: networks and photos, a private server, real workers in processes of their own."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,12 @@ from worker import assets, embedded, local, models
 
 #: Starts a worker: ``start_worker(models=..., extra=[...], **FLEET variables without the prefix)``.
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def pytest_report_header() -> str:
+    """Say against which servers TLS is tested."""
+    redis = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+    return f"TLS: a proxy before Valkey{f', and {redis}' if redis else '; no Redis with TLS is installed'}"
 
 
 def cache() -> Path:

@@ -12,8 +12,10 @@ from kombu.entity import Exchange, Queue
 
 import worker.remote  # noqa: F401 - registers what a worker answers, for the asking command as well
 from producer import wire
+from producer.redis_url import tls_of
 from worker import codecs, cpu, logs, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
+from worker.control import ControlGuard
 from worker.health import HealthStep
 from worker.observe import ObserveStep
 
@@ -35,6 +37,8 @@ def keys() -> dict[str, Any]:
     return {
         "broker_url": chosen.url,
         "result_backend": chosen.url,
+        "broker_use_ssl": tls_of(chosen.url),
+        "redis_backend_use_ssl": tls_of(chosen.url),
         "task_default_queue": OTHER_QUEUE,
         "task_queues": [_queue(wire.queue_of(model)) for model in chosen.models] + [_queue(OTHER_QUEUE)],
         "broker_transport_options": {
@@ -61,6 +65,7 @@ app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP")
 app.config_from_object("celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
+app.steps["consumer"].add(ControlGuard)
 app.steps["worker"].add(SweepStep)
 app.steps["worker"].add(ObserveStep)
 app.steps["worker"].add(HealthStep)

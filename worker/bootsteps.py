@@ -9,7 +9,6 @@ Mirrors kombu 5.7: ``kombu.transport.redis.QoS.append`` and ``restore_visible``,
 
 import logging
 import threading
-import time
 from typing import Any
 
 from celery import bootsteps
@@ -17,6 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.wire import ALIVE_WITHIN_S, WORKERS_KEY
+from worker import clock
 from worker.ledger import SWEEP_EVERY_S, Sweep
 
 logger = logging.getLogger(__name__)
@@ -39,13 +39,12 @@ class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
     @staticmethod
     def renew(qos: Any) -> None:
         """Set the time of every message held; one that was acknowledged meanwhile is not brought back (``XX``)."""
-        now = time.time()
-        held = dict.fromkeys(list(qos._delivered), now)  # noqa: SLF001 - kombu has no public name for it
-        if not held:
-            return
+        held = list(qos._delivered)  # noqa: SLF001 - kombu has no public name for it
         try:
             with qos.channel.conn_or_acquire() as client:
-                client.zadd(qos.unacked_index_key, held, xx=True)
+                if held:
+                    client.zadd(qos.unacked_index_key, dict.fromkeys(held, clock.redis_clock.now()), xx=True)
+                clock.learn(client)
         except RedisError as error:
             logger.warning("lease.renewal_failed held=%d error=%s", len(held), error)
 

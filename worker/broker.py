@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from producer.wire import MAX_HELD_BYTES
 from worker.envelopes import Unreadable, open_envelope
+from worker.leases import LeaseQoS
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 LOST = (RedisError, OSError)
 
 
-class BoundedQoS(kombu_redis.QoS):
+class BoundedQoS(LeaseQoS):
     """Knows how many bytes of messages are held, besides their number. Belongs to the loop thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -45,7 +46,7 @@ class BoundedQoS(kombu_redis.QoS):
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Hold ``message`` until it is acknowledged, rejected or given back."""
-        super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+        super().append(message, delivery_tag)
         self._let_go(delivery_tag)
         self._sizes[delivery_tag] = self.channel.arriving_bytes
         self.held_bytes += self.channel.arriving_bytes

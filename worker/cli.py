@@ -4,6 +4,7 @@ Stage: the operator's hand. Neighbours: :mod:`worker.app` for a worker, :mod:`wo
 """
 
 import dataclasses
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -81,6 +82,16 @@ def samples(folder: Path, names: tuple[str, ...]) -> None:
         raise click.ClickException(f"There is no sample {unknown[0]!r}; there are {', '.join(photos)}.")
     for path in _checked(assets.fetch_all, chosen, folder).values():
         click.echo(path)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def bench(options: tuple[str, ...]) -> None:
+    """Measure a network with your own photos on this host, and say what limits it; see `bench --help`."""
+    _settings()
+    if importlib.util.find_spec("psutil") is None:
+        raise click.ClickException('The bench needs more packages: pip install "detection-fleet[local]"')
+    sys.exit(subprocess.run([sys.executable, "-m", "worker.bench", *options], check=False).returncode)  # noqa: S603
 
 
 @main.command()

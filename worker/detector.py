@@ -5,6 +5,7 @@ outcomes into a result. Nothing here knows Celery, and no thread waits for an in
 go on to the next image, and OpenVINO's completion thread settles the future.
 """
 
+import contextlib
 import json
 import logging
 import threading
@@ -34,6 +35,7 @@ from producer.errors import (
 )
 from worker import deaths, decode, models, network
 from worker.admission import Admission
+from worker.clock import redis_clock
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.memory import Room, give_back_large_blocks
@@ -346,6 +348,7 @@ class Detector:
         self._admission.enter(lambda: self._begin(detecting, alone=suspect), alone=suspect)
 
     def _begin(self, detecting: Detecting, *, alone: bool = False) -> None:
+        detecting.add_done_callback(lambda _: self._excuse_cancelled(detecting))
         if alone:
             self._alone[detecting.request.job_id] = True
             detecting.add_done_callback(self._settled_alone)
@@ -398,6 +401,12 @@ class Detector:
         error = deaths.poisoned(request.job_id)
         self._bury(detecting, error)
         return error, None
+
+    def _excuse_cancelled(self, detecting: Detecting) -> None:
+        """Take back the count of a cancelled job: the pool cannot know of one that began while it was cancelled."""
+        if detecting.cancelled_by is not None and self.is_counted(detecting.request.job_id):
+            with contextlib.suppress(RuntimeError):  # the worker stops, and excuses all
+                self._threads.submit(self.excuse, detecting.request.job_id)
 
     def _bury(self, detecting: Detecting, error: FleetError) -> None:
         detecting.is_buried = True
@@ -539,7 +548,7 @@ def _check_still_wanted(detecting: Detecting) -> None:
 
 def _is_wanted(detecting: Detecting) -> bool:
     deadline = detecting.request.deadline
-    return detecting.cancelled_by is None and (deadline is None or time.time() <= deadline)
+    return detecting.cancelled_by is None and (deadline is None or redis_clock.now() <= deadline)
 
 
 def _connect(url: str, *, connections: int) -> Redis:

@@ -7,7 +7,7 @@ of families; each gives what the outputs could be, with the reason, and whether 
 from collections.abc import Iterator
 
 from worker import families_boxes, families_distributions, trained
-from worker.evidence import Evidence, are_whole, is_part, is_unit, sums_to_one
+from worker.evidence import Evidence, are_corners, are_whole, is_part, is_unit, sums_to_one
 from worker.heads import blazeface
 from worker.heads.tensors import Tensor
 from worker.trained import Proposal
@@ -49,9 +49,9 @@ def one_output(seen: Evidence) -> Iterator[Proposal]:
     if values is not None and width == 6 and is_part(values[:, 4]) and are_whole(values[:, 5]):
         unit = {"normalised": True} if is_unit(values[:, :4]) else {}
         why = "[1,N,6] with a score in the fifth column and whole numbers in the sixth"
-        yield Proposal("yolov10", why, True, None, unit, trained.YOLO8)
+        yield Proposal("yolov10", why, are_corners(values[:, :4]), None, unit, trained.YOLO8)
     elif width > 4 and rows <= 1000 and is_part(values) and rows not in (three, four):
-        sure = len(seen.labels) == width - 4
+        sure = len(seen.labels) == width - 4 and values is not None and not are_corners(values[:, :4])
         yield Proposal("detr", "[1,Q,4+C], all of it 0 to 1", sure, width - 4, {"scores": "none"}, trained.RT_DETR)
 
 
@@ -64,8 +64,13 @@ def _per_cell(seen: Evidence, one: Tensor, strides: tuple[int, ...]) -> Iterator
     is_one_class_row = are_whole(values[:, 5]) and width == 6
     if is_part(values[:, 4:]) and not is_one_class_row:
         if (values[:, :4] >= 0).all():
-            yield Proposal("yolov5", f"{told}, boxes decoded already", False, width - 5, {}, trained.YOLO)
-            yield Proposal("yolov8", f"{told}", False, width - 4, {"transposed": True}, trained.YOLO8)
+            unit = {"normalised": True} if is_unit(values[:, :4]) else {}
+            for head, before, options, how in (
+                ("yolov5", 5, unit, trained.YOLO),
+                ("yolov8", 4, {"transposed": True, **unit}, trained.YOLO8),
+            ):
+                why = f"{told}, boxes decoded already and {width - before} classes"
+                yield Proposal(head, why, len(seen.labels) == width - before, width - before, options, how)
         else:
             grids = {} if len(strides) == 3 else {"strides": list(strides)}
             why = f"{told}, boxes relative to their cell, then scores of 0 to 1"

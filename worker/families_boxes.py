@@ -6,6 +6,8 @@ Stage: at ``fleet-worker models add``, between :mod:`worker.evidence` and :mod:`
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from worker import trained
 from worker.evidence import Evidence, are_corners, are_rare, favoured, is_part, is_unit, sums_to_one
 from worker.heads import anchors, boxes_scores
@@ -15,7 +17,7 @@ from worker.trained import BACKGROUND, Proposal
 
 def finished(seen: Evidence) -> Iterator[Proposal]:
     """Propose what has its suppression inside: DetectionOutput, boxes with labels, the Object Detection API's four."""
-    sevens = [one for one in seen.outputs if one.width == 7 and len(one.shape) in (2, 4)]
+    sevens = [one for one in seen.outputs if one.width == 7 and len(one.shape) == 4]
     if len(sevens) == 1 and len(seen.outputs) == 1:
         node = sevens[0].value.get_node()
         said = node.get_attributes() if node.get_type_name() == "DetectionOutput" else {}
@@ -28,7 +30,9 @@ def finished(seen: Evidence) -> Iterator[Proposal]:
     others = [one for one in seen.outputs if one not in fives]
     if len(fives) == 1 and len(others) == 1 and (others[0].width == 1 or len(others[0].shape) <= 2):
         unit = {"normalised": True} if _is_unit(seen, fives[0]) else {}
-        yield Proposal("boxes_labels", "boxes [N,5] with their scores, and labels [N]", True, None, unit, trained.PLAIN)
+        values = seen.run(fives[0])
+        sure = values is None or not values.size or (are_corners(values[:, :4]) and is_part(values[:, 4]))
+        yield Proposal("boxes_labels", "boxes [N,5] with their scores, and labels [N]", sure, None, unit, trained.PLAIN)
     names = {name for one in seen.outputs for name in one.names}
     if {"detection_boxes", "detection_classes", "detection_scores"} <= names:
         options = {"box_format": "yxyx", "normalised": True, "first_label": 1, "suppress": False}
@@ -60,7 +64,7 @@ def boxes_and_scores(seen: Evidence) -> Iterator[Proposal]:
             return
         if own or (values is not None and bool((values[:, 2:] < 0).any()) and not are_corners(values)):
             made = None if own else _anchors_of(seen, boxes.rows)
-            yield _ssd_raw(seen, scores[0], {} if made is None else {"anchors": made}, has_own=bool(own))
+            yield _ssd_raw(seen, scores[0], own[0] if own else None, made)
             return
     options: dict[str, Any] = {"normalised": True} if _is_unit(seen, boxes) else {}
     if not are_corners(seen.run(boxes)):
@@ -76,32 +80,48 @@ def _set_of(seen: Evidence, logits: Tensor, is_named: bool) -> Proposal:
     width, by_labels = logits.width, len(seen.labels)
     stands_out = favoured(seen.run(logits)) == width - 1
     softmax = by_labels == width - 1 if by_labels in (width, width - 1) else stands_out
-    sure = by_labels in (width, width - 1) or (is_named and stands_out)
+    # A label less than classes may mean another thing: a class 0 that is not used, with a sigmoid each.
+    is_odd = softmax and not stands_out and are_rare(seen.run(logits))
+    sure = (by_labels in (width, width - 1) or (is_named and stands_out)) and not is_odd
     options = {"scores": "softmax"} if softmax else {}
     last = "the last of them for no object" if softmax else "a sigmoid each"
     why = f"boxes of 0 to 1 and {width} raw scores for each of {logits.rows} queries, {last}"
     return Proposal("detr", why, sure, width - softmax, options, trained.DETR if softmax else trained.RT_DETR)
 
 
-def _ssd_raw(seen: Evidence, scores: Tensor, options: dict[str, Any], *, has_own: bool) -> Proposal:
+def _ssd_raw(seen: Evidence, scores: Tensor, own: Tensor | None, made: dict[str, Any] | None) -> Proposal:
     values, width = seen.run(scores), scores.width
     applied = "softmax" if sums_to_one(values) else "sigmoid" if is_part(values) else ""
     raw = "sigmoid" if applied or values is None or are_rare(values[:, 1:]) else "softmax"
-    options["scores"] = "none" if applied else raw
+    options: dict[str, Any] = {"scores": "none" if applied else raw}
     known = len(seen.labels)
     named = bool(seen.labels) and seen.labels[0].lower() in BACKGROUND
     likely = "softmax" in (applied, raw) or width == 91
     background = known == width - 1 or named or (not known and likely)
     options["background"] = background
+    order = _order(seen, own)
+    if made is not None:
+        options["anchors"] = made
+        if made["kind"] == "efficientdet":
+            options["box_scale"] = [1.0] * 4
+    elif order == "xywh":
+        options["order"] = order
+    origin = f"{made['kind']} as published" if made else f"its own, {order}" if own else "say options.anchors"
     sure = known in (width, width - 1) or width in (90, 91) or "softmax" in (applied, raw)
-    sure &= has_own or "anchors" in options
-    if options.get("anchors", {}).get("kind") in ("efficientdet", "pyramid"):
-        options["box_scale"] = [1.0] * 4 if options["anchors"]["kind"] == "efficientdet" else [10.0, 10.0, 5.0, 5.0]
-    kind = options["anchors"]["kind"] if "anchors" in options else "the network's own" if has_own else ""
-    kind = kind or "none that are published: say options.anchors"
+    sure &= made is not None or order != ""
     bottom = "class 0 is the background" if background else "no background"
-    why = f"raw boxes and {width} scores for {scores.rows} anchors ({kind}), {bottom}"
+    kind = f"scores after {applied}" if applied else f"raw scores, as for {raw}"
+    why = f"raw boxes and {width} {kind} for {scores.rows} anchors ({origin}), {bottom}"
     return Proposal("ssd_raw", why, sure, width - bool(background), options, trained.SSD_RAW)
+
+
+def _order(seen: Evidence, own: Tensor | None) -> str:
+    """Tell in which order a network's own anchors are: row by row, x changes more often than y. Empty if neither."""
+    values = seen.run(own) if own else None
+    if values is None:
+        return ""
+    first, second = (np.abs(np.diff(values[:, :2], axis=0)) > 1e-6).sum(axis=0)
+    return "xywh" if first > 2 * second else "yxhw" if second > 2 * first else ""
 
 
 def _anchors_of(seen: Evidence, rows: int) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from worker import embedded
 from worker.settings import Settings
@@ -76,8 +76,13 @@ def fleet(settings: Settings, *, workers: int = 1, port: int = 0, extra: Sequenc
         yield Fleet(url, started)
 
 
-def start_worker(name: str, environ: Mapping[str, str], *, extra: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
-    """Start one worker process in a session of its own, so that Ctrl-C reaches only whoever stops it in order."""
+def start_worker(
+    name: str, environ: Mapping[str, str], *, extra: Sequence[str] = (), output: IO[bytes] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start one worker process in a session of its own, so that Ctrl-C reaches only whoever stops it in order.
+
+    What it writes goes to ``output``, or to this process's stderr.
+    """
     command = [sys.executable, "-m", "celery", "-q", "-A", "worker.app", "worker", "-n", name]
     if not any(word in ("-l", "--loglevel") for word in extra):
         command += ["-l", "WARNING"]
@@ -85,7 +90,8 @@ def start_worker(name: str, environ: Mapping[str, str], *, extra: Sequence[str] 
         [*command, *extra],
         env={"PYTHONWARNINGS": _QUIET, **os.environ, **environ},
         stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
+        stdout=output or sys.stderr,
+        stderr=output,
         start_new_session=True,
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads run yet
     )

@@ -16,6 +16,7 @@ import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from worker import heads, inputs
+from worker.heads import tensors
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
 
@@ -52,14 +53,33 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
     try:
         model = core.read_model(path)
         inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
-        rows = head(model, iou=spec.iou, **_options(spec, path))
-        graph = ov.Model([rows], model.get_parameters(), spec.name)
+        graph = ov.Model([_attach(head, model, spec, path)], model.get_parameters(), spec.name)
+        _check_rows(graph, spec)
         graph = _preprocess(graph, spec)
         # OpenVINO names a nameless output by a counter of the process, and its cache goes by that name.
         graph.output(0).set_names({"rows"})
         return graph
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
         raise ModelError(f"Model {spec.name!r} cannot be built from {path.name}: {_first_line(error)}") from error
+
+
+def _attach(head: heads.Head, model: Any, spec: ModelSpec, path: Path) -> Any:
+    try:
+        return head(model, iou=spec.iou, **_options(spec, path))
+    except (RuntimeError, ValueError, TypeError, LookupError):
+        raise
+    except Exception as error:  # a head may come from anywhere
+        raise ValueError(f"the head {spec.head!r} raised {type(error).__name__}: {error}") from error
+
+
+def _check_rows(graph: Any, spec: ModelSpec) -> None:
+    shape = tensors.sizes(graph.output(0).get_partial_shape())
+    kind = graph.output(0).get_element_type()
+    if len(shape) != 2 or shape[1] < 6 or shape[1] % 2 or kind != ov.Type.f32:
+        raise ValueError(
+            f"the head {spec.head!r} gives {kind.get_type_name()} of shape {list(shape)}; rows are float32 of "
+            "(n, 6 + 2 * keypoints)"
+        )
 
 
 def _options(spec: ModelSpec, path: Path) -> dict[str, Any]:

@@ -118,7 +118,8 @@ def _has_masks(seen: Evidence) -> bool:
 def _has_prototypes(seen: Evidence) -> bool:
     """Tell whether one output is a row of coefficients for each cell and the other the masks they belong to."""
     rows, masks = sorted(seen.outputs, key=lambda one: len(one.shape))
-    return seen.cells(8, 16, 32) in rows.shape[1:] and _is_map(masks.shape, seen.size)
+    cells = seen.cells(8, 16, 32)
+    return bool({cells, 3 * cells} & set(rows.shape[1:])) and _is_map(masks.shape, seen.size)
 
 
 def _is_map(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
@@ -133,8 +134,8 @@ def _is_turned(one: Tensor, seen: Evidence) -> bool:
     values = seen.run(one, turned=True)
     if values is None:
         return False
-    is_angle = evidence.is_part(values[:, 4:-1]) and not evidence.is_part(values[:, -1])
-    return is_angle or (len(seen.labels) > 0 and len(seen.labels) == one.shape[1] - 5)
+    fits = evidence.is_part(values[:, 4:-1]) or len(seen.labels) == one.shape[1] - 5
+    return fits and not evidence.is_part(values[:, -1])
 
 
 def _input(model: ov.Model, facts: Facts, given: dict[str, Any]) -> tuple[str, tuple[int, int]]:

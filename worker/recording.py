@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import Celery
 
+from producer.redis_url import tls_of
 from worker.timeline import Recording, RecordingError
 from worker.trail import Passage
 
@@ -26,7 +27,7 @@ def record_workers(url: str, seconds: float, worker: str | None = None) -> list[
     Raises:
         RecordingError: no worker answered, or none had anything to do.
     """
-    with Celery("timeline", broker=url, set_as_current=False) as app:
+    with Celery("timeline", broker=url, broker_use_ssl=tls_of(url), set_as_current=False) as app:
         clocks = {name: answer["now"] for name, answer in _ask(app, worker, since=time.time()).items()}
         time.sleep(seconds)
         answers = {name: _ask(app, name, since=clock)[name] for name, clock in clocks.items()}
@@ -58,6 +59,6 @@ def record_since(url: str, begin: float, name: str) -> Recording:
     Raises:
         RecordingError: no worker answered.
     """
-    with Celery("timeline", broker=url, set_as_current=False) as app:
+    with Celery("timeline", broker=url, broker_use_ssl=tls_of(url), set_as_current=False) as app:
         (answer,) = _ask(app, None, since=begin).values()
     return _recording(name, answer)

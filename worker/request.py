@@ -5,14 +5,22 @@ Mirrors ``celery.worker.request.Request`` of celery 5.7.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from celery.worker.request import Request
+from celery.worker.state import revoked
+from redis.exceptions import RedisError
 
+from producer import blobs, books
 from producer.wire import SENT_AT_HEADER, describe_images
+from worker.clock import ahead, redis_clock
+
+logger = logging.getLogger(__name__)
 
 
 class Stage(NamedTuple):
@@ -45,7 +53,7 @@ def staged(stage: Stage | None) -> Iterator[None]:
 
 
 class ImageRequest(Request):  # type: ignore[misc]
-    """A request whose arguments are shown by what they are, not by their bytes."""
+    """A request whose arguments are shown by what they are, not by their bytes, and whose times are Redis's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,6 +67,43 @@ class ImageRequest(Request):  # type: ignore[misc]
         if isinstance(said, str) and said and self._request_dict.get(SENT_AT_HEADER) is not None:
             return said[:500]
         return describe_images(self._args)
+
+    def maybe_expire(self) -> bool:
+        """Tell whether the job's deadline has passed, and mark it as revoked then."""
+        if self.expires is None or redis_clock.now() <= self.expires.timestamp():
+            return False
+        revoked.add(self.id)
+        return True
+
+    @property
+    def eta(self) -> datetime | None:
+        """When the job may begin, by this host's clock, which Celery's timer goes by."""
+        told: datetime | None = super().eta
+        return told and told - ahead()
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Store that the job met its time limit; at the hard one its body never ends."""
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._tidy(drop_images=True)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Store that the job was revoked. A cancelled one's images stay: their mark tells other workers."""
+        super()._announce_revoked(reason, terminated, signum, expired)
+        self._tidy(drop_images=expired)
+
+    def _tidy(self, *, drop_images: bool) -> None:
+        """Do what the body would have done at its end: take the job from the books, and its images from Redis."""
+        queue = (self.delivery_info or {}).get("routing_key")
+        try:
+            with self.task.backend.client.pipeline(transaction=False) as pipe:
+                if isinstance(queue, str):
+                    books.strike_out(pipe, queue, self.id)
+                if drop_images:
+                    blobs.drop(pipe, blobs.refs_of(self._args))
+                pipe.execute()
+        except (RedisError, OSError) as error:  # then the sweep finds the job, and the images' time ends
+            logger.warning("job.not_tidied job=%s error=%s", self.id, error)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request for ``inspect active`` and ``inspect reserved``."""

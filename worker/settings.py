@@ -6,17 +6,16 @@ Stage: before all others. Neighbours: :mod:`worker.app` turns some of it into Ce
 
 import functools
 import os
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import platformdirs
 
 from producer.errors import InvalidRequest
+from producer.redis_url import DEFAULT_URL, URL_FILE_VARIABLE, URL_VARIABLE, check_url, hide_password, url_of
 from producer.wire import MAX_IMAGE_BYTES, check_model_name
 
 T = TypeVar("T")
@@ -32,8 +31,8 @@ class SettingsError(Exception):
 class Settings:
     """The worker's settings; every field is ``FLEET_`` + its name in upper case."""
 
-    #: Redis with the queues, the results and the images.
-    url: str = "redis://127.0.0.1:6379/0"
+    #: Redis with the queues, the results and the images; ``FLEET_URL_FILE`` may name a file that holds it.
+    url: str = DEFAULT_URL
     #: Models to serve, comma-separated; a queue each.
     models: tuple[str, ...] = ("centerface",)
     #: Folder with one folder a model.
@@ -68,6 +67,8 @@ class Settings:
     lease_s: float = 10.0
     #: Seconds that a warm shutdown waits for jobs in flight before it gives them back.
     drain_s: float = 30.0
+    #: Obey control commands that change a worker (shutdown, pool_grow, ...); revoke and inspect are always obeyed.
+    remote_control: bool = True
     #: File whose age tells whether the worker is healthy.
     health_file: Path = Path(tempfile.gettempdir()) / "fleet-worker.health"
     #: Where traces go: otlp (OpenTelemetry's own variables say where), file:<path>, or empty for none.
@@ -98,6 +99,15 @@ class _Reader:
             self.problems.append(f"{PREFIX}{name.upper()}={shown!r}: {error}")
             return default
 
+    def read_url_file(self) -> None:
+        """Put the URL in its variable's place, when a file holds it."""
+        if self.environ.get(URL_VARIABLE) or not self.environ.get(URL_FILE_VARIABLE):
+            return
+        try:
+            self.environ = {**self.environ, URL_VARIABLE: url_of(self.environ)}
+        except InvalidRequest as error:
+            self.problems.append(str(error))
+
 
 def from_environ(environ: Mapping[str, str]) -> Settings:
     """Read the settings from ``environ``.
@@ -106,6 +116,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         SettingsError: variables with bad values or unknown names; one line each.
     """
     reader = _Reader(environ)
+    reader.read_url_file()
     defaults = Settings()
     dirs = platformdirs.PlatformDirs("detection-fleet", appauthor=False)
     parsers: dict[str, tuple[Callable[[str], Any], Any]] = {
@@ -127,6 +138,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "keep_invalid": (_switch, defaults.keep_invalid),
         "lease_s": (_lease, defaults.lease_s),
         "drain_s": (_seconds, defaults.drain_s),
+        "remote_control": (_switch, defaults.remote_control),
         "health_file": (_path, defaults.health_file),
         "traces": (_traces, defaults.traces),
         "log": (_one_of("text", "json"), defaults.log),
@@ -134,7 +146,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "metrics_host": (_host, defaults.metrics_host),
     }
     values = {name: reader.read(name, parse, default) for name, (parse, default) in parsers.items()}
-    known = {PREFIX + name.upper() for name in parsers}
+    known = {PREFIX + name.upper() for name in parsers} | {URL_FILE_VARIABLE}
     reader.problems += [
         f"{name}: no such setting" for name in environ if name.startswith(PREFIX) and name not in known | _FOREIGN
     ]
@@ -143,8 +155,14 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
-#: Variables with our prefix that others read: tests and the producer's command line.
-_FOREIGN = frozenset({"FLEET_TEST_ASSETS", "FLEET_MODEL"})
+#: Variables with our prefix that others read: tests, the producer's command line, docker-compose.yml.
+_FOREIGN = frozenset(
+    {
+        *("FLEET_TEST_ASSETS", "FLEET_MODEL"),
+        *("FLEET_SECRETS", "FLEET_REDIS_PORT", "FLEET_REDIS_MEMORY", "FLEET_REDIS_MEM_LIMIT"),
+        *("FLEET_FLOWER_PORT", "FLEET_WORKER_MEMORY", "FLEET_PROMETHEUS_PORT", "FLEET_GRAFANA_PORT"),
+    }
+)
 
 
 @functools.cache
@@ -162,23 +180,10 @@ def describe(settings: Settings) -> dict[str, str]:
     return shown
 
 
-def hide_password(url: str) -> str:
-    """Give ``url``, or what was meant to be one, without its password."""
-    url = re.sub(r"(?i)\b(password=)[^&]*", r"\1***", url)
-    start, at, host = url.rpartition("@")
-    scheme = start[: start.find("://") + 3] if "://" in start else ""
-    user = start.removeprefix(scheme).partition(":")[0]
-    return f"{scheme}{user}:***@{host}" if at else url
-
-
 def _url(text: str) -> str:
     if not text.startswith(("redis://", "rediss://")):  # what Celery's broker and the image store both understand
         raise ValueError("expected redis:// or rediss://")
-    try:
-        urlsplit(text).port  # noqa: B018 - parsed when asked for
-    except ValueError:
-        raise ValueError("expected redis://host:port/number, the port from 0 to 65535") from None
-    return text
+    return check_url(text)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -81,7 +81,8 @@ def add(file: Path, wish: Wish, settings: Settings) -> Recognised:
             copied = _copy(source, draft, wish.extra)
             spec = replace(found.spec, version=_next_version(folder), digest=models.digest(copied))
             _try(spec, copied, settings)
-            (draft / "model.toml").write_text(models.to_toml(spec), encoding="utf-8")
+            reasons = "".join(f"# {reason}\n" for reason in found.why)
+            (draft / "model.toml").write_text(reasons + models.to_toml(spec), encoding="utf-8")
             if folder.exists():
                 os.rename(folder, Path(scratch) / "old")  # noqa: PTH104 - beside the next line, as one step
             os.rename(draft, folder)  # noqa: PTH104

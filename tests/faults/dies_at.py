@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import signals
-from kombu.transport import redis as transport
 
 from producer import blobs
 from worker import decode
 from worker.infer_queue import InferQueue
+from worker.leases import LeaseQoS
 
 HOP = os.environ["DIES_AT"]
 SIGNAL = signal.Signals[os.environ.get("DIES_OF", "SIGKILL")]
@@ -45,11 +45,11 @@ def dying(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if HOP == "pop":
-    transport.QoS.append = die
+    LeaseQoS.append = die  # type: ignore[method-assign]
 elif HOP == "fetch":
     blobs.read = dying(blobs.read)
 elif HOP == "decode":
-    decode.decode = dying(decode.decode)
+    decode.to_input = dying(decode.to_input)
 elif HOP == "inference":
     InferQueue.submit = dying(InferQueue.submit)  # type: ignore[method-assign]
 elif HOP == "body":

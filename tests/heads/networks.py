@@ -4,68 +4,12 @@ What they "find" depends on the picture, so that a head's every row can be check
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-#: (height, width) of the input; different ones, so that an x for a y is seen.
-SIZE = (96, 160)
-CLASSES = 5
-
-
-class Drawing:
-    """Puts a network together: ``maps`` are convolutions over the picture, ``add`` makes an output."""
-
-    def __init__(self, seed: int, size: tuple[int, int] = SIZE, layout: str = "NCHW") -> None:
-        self.random = np.random.default_rng(seed)
-        self.size = size
-        shape = [1, 3, *size] if layout == "NCHW" else [1, *size, 3]
-        self.entry = op.parameter(shape, np.float32, name="images")
-        self.entry.output(0).set_names({"images"})
-        planes = self.entry if layout == "NCHW" else op.transpose(self.entry, np.array([0, 3, 1, 2]))
-        self.image = op.divide(planes, np.float32(255))
-        self.outputs: list[Any] = []
-
-    def maps(self, channels: int, stride: int, gain: float = 1.0, shift: float = 0.0) -> Any:
-        """Give ``(1, channels, h, w)`` of about ``gain`` around ``shift``, different for each picture."""
-        side = min(stride, 16)
-        weights = self.random.normal(0, 1, (channels, 3, side, side)).astype(np.float32)
-        weights -= weights.mean(axis=(1, 2, 3), keepdims=True)
-        weights *= 2 * gain / side
-        pads = [-side % stride for side in self.size]
-        found = op.convolution(self.image, weights, [stride, stride], [0, 0], pads, [1, 1])
-        return op.add(found, np.float32(shift))
-
-    def rows(self, channels: int, stride: int, gain: float = 1.0, shift: float = 0.0, per_cell: int = 1) -> Any:
-        """Give the same as ``(1, h * w * per_cell, channels)``."""
-        found = op.transpose(self.maps(channels * per_cell, stride, gain, shift), np.array([0, 2, 3, 1]))
-        return op.reshape(found, np.array([1, -1, channels]), False)
-
-    def grids(self, channels: int, strides: Sequence[int], **how: Any) -> Any:
-        """Give the rows of several grids under each other."""
-        return op.concat([self.rows(channels, stride, **how) for stride in strides], 1)
-
-    def scores(self, channels: int, strides: Sequence[int], **how: Any) -> Any:
-        """Give grids of 0 to 1, few of them high."""
-        return op.sigmoid(self.grids(channels, strides, **{"gain": 2.0, "shift": -2.5, **how}))
-
-    def pixels(self, strides: Sequence[int], per_cell: int = 1) -> Any:
-        """Give ``(1, n, 4)`` centre x, centre y, width and height in pixels of the input."""
-        height, width = self.size
-        raw = op.sigmoid(self.grids(4, strides, per_cell=per_cell))
-        return op.multiply(raw, np.array([width, height, width / 2, height / 2], np.float32))
-
-    def add(self, value: Any, name: str) -> None:
-        """Make ``value`` an output of that name."""
-        result = op.result(value)
-        result.output(0).set_names({name})
-        self.outputs.append(result)
-
-    def model(self) -> ov.Model:
-        """Give the network."""
-        return ov.Model(self.outputs, [self.entry], "drawn")
+from tests.heads.drawing import CLASSES, SIZE, Drawing
 
 
 def yolov5(seed: int = 1, classes: int = CLASSES) -> ov.Model:
@@ -81,6 +25,27 @@ def yolov8(seed: int = 2, classes: int = CLASSES, grids: Sequence[int] = (8, 16,
     one = Drawing(seed)
     joined = op.concat([one.pixels(grids), one.scores(classes, grids)], 2)
     one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    return one.model()
+
+
+def yolov8_turned(seed: int = 23, classes: int = CLASSES) -> ov.Model:
+    """``[1, cells, 4 + C]``."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    one.add(op.concat([one.pixels(grids), one.scores(classes, grids)], 2), "output0")
+    return one.model()
+
+
+def yolov6(seed: int = 24, classes: int = CLASSES) -> ov.Model:
+    """``[1, cells, 5 + C]``, boxes in pixels: YOLOv6, and YOLOX with its decoding inside."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    one.add(op.concat([one.pixels(grids), one.scores(1, grids, shift=0.0), one.scores(classes, grids)], 2), "outputs")
+    return one.model()
+
+
+def rt_detr_joined(seed: int = 25, classes: int = CLASSES) -> ov.Model:
+    """``[1, Q, 4 + C]``, all of it 0 to 1, as Ultralytics exports RT-DETR."""
+    one, grids = Drawing(seed), (16, 32)
+    one.add(op.concat([op.sigmoid(one.grids(4, grids)), one.scores(classes, grids)], 2), "output0")
     return one.model()
 
 
@@ -201,11 +166,17 @@ def ssd_own_anchors(seed: int = 13, classes: int = CLASSES) -> ov.Model:
     """Raw boxes, softmaxed scores and the anchors themselves."""
     one, grids = Drawing(seed), (16, 32)
     boxes = one.grids(4, grids, per_cell=2, gain=2.0)
-    count = int(boxes.get_output_shape(0)[1])
     one.add(boxes, "boxes")
     bias = op.constant(np.array([2.0] + [0.0] * classes, np.float32))
     one.add(op.softmax(op.add(one.grids(classes + 1, grids, per_cell=2), bias), 2), "scores")
-    one.add(op.constant(one.random.uniform(0.1, 0.6, (count, 4)).astype(np.float32)), "anchors")
+    rows = [
+        [(y + 0.5) / (SIZE[0] // stride), (x + 0.5) / (SIZE[1] // stride), *one.random.uniform(0.1, 0.6, 2)]
+        for stride in grids
+        for y in range(SIZE[0] // stride)
+        for x in range(SIZE[1] // stride)
+        for _ in range(2)
+    ]
+    one.add(op.constant(np.array(rows, np.float32)), "anchors")
     return one.model()
 
 
@@ -315,44 +286,15 @@ def tf_detections(seed: int = 19, classes: int = CLASSES) -> ov.Model:
     return one.model()
 
 
-def classifier(classes: int = 1000) -> ov.Model:
-    """A score for each class and nothing else."""
-    one = Drawing(30)
-    one.add(op.softmax(op.reduce_mean(one.maps(classes, 32), np.array([2, 3]), False), 1), "probabilities")
-    return one.model()
-
-
-def segmenter(classes: int = 21) -> ov.Model:
-    """A score for each class at each place."""
-    one = Drawing(31)
-    one.add(one.maps(classes, 4), "logits")
-    return one.model()
-
-
-def instance_masks(classes: int = CLASSES) -> ov.Model:
-    """YOLOv8-seg: boxes with mask coefficients, and the masks' prototypes."""
-    one, grids = Drawing(32), (8, 16, 32)
-    joined = op.concat([one.pixels(grids), one.scores(classes, grids), one.grids(32, grids)], 2)
-    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
-    one.add(one.maps(32, 4), "output1")
-    return one.model()
-
-
-def oriented(classes: int = CLASSES) -> ov.Model:
-    """YOLOv8-obb: boxes, classes and an angle."""
-    one, grids = Drawing(33), (8, 16, 32)
-    joined = op.concat([one.pixels(grids), one.scores(classes, grids), one.grids(1, grids)], 2)
-    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
-    return one.model()
-
-
 #: Every form by its name.
 FORMS: dict[str, Callable[[], ov.Model]] = {
     made.__name__: made
     for made in (
         *(
             yolov5,
+            yolov6,
             yolov8,
+            yolov8_turned,
             yolov8_tflite,
             yolox,
             yolov10,
@@ -365,6 +307,17 @@ FORMS: dict[str, Callable[[], ov.Model]] = {
             yunet,
             retinaface,
         ),
-        *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, paddle, tf_detections),
+        *(
+            ssd_raw,
+            ssd_own_anchors,
+            ssd,
+            detr,
+            rt_detr,
+            rt_detr_joined,
+            boxes_labels,
+            boxes_scores,
+            paddle,
+            tf_detections,
+        ),
     )
 }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.heads.networks import SIZE
+from tests.heads.drawing import SIZE
 from tests.reference import iou
 
 HEIGHT, WIDTH = SIZE
@@ -76,6 +76,19 @@ def yolov5(outputs: list[np.ndarray]) -> list[Found]:
 
 def yolov8(outputs: list[np.ndarray]) -> list[Found]:
     return keep(Found(*best(row[4:]), corners(*row[:4]), []) for row in wide(outputs)[0][0].T)
+
+
+def yolov8_turned(outputs: list[np.ndarray]) -> list[Found]:
+    return keep(Found(*best(row[4:]), corners(*row[:4]), []) for row in wide(outputs)[0][0])
+
+
+def yolov6(outputs: list[np.ndarray]) -> list[Found]:
+    return yolov5(outputs)
+
+
+def rt_detr_joined(outputs: list[np.ndarray]) -> list[Found]:
+    rows = wide(outputs)[0][0]
+    return keep((one for query in _queries(rows[:, 4:], rows[:, :4]) for one in query), suppress=False)
 
 
 def yolov8_tflite(outputs: list[np.ndarray]) -> list[Found]:
@@ -259,7 +272,9 @@ DECODERS: dict[str, Callable[[list[np.ndarray]], list[Found]]] = {
     for one in (
         *(
             yolov5,
+            yolov6,
             yolov8,
+            yolov8_turned,
             yolov8_tflite,
             yolox,
             yolov10,
@@ -272,6 +287,17 @@ DECODERS: dict[str, Callable[[list[np.ndarray]], list[Found]]] = {
             yunet,
             retinaface,
         ),
-        *(ssd_raw, ssd_own_anchors, ssd, detr, rt_detr, boxes_labels, boxes_scores, paddle, tf_detections),
+        *(
+            ssd_raw,
+            ssd_own_anchors,
+            ssd,
+            detr,
+            rt_detr,
+            rt_detr_joined,
+            boxes_labels,
+            boxes_scores,
+            paddle,
+            tf_detections,
+        ),
     )
 }

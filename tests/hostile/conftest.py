@@ -68,7 +68,10 @@ class Victim:
         pool = self.fleet.inspect("stats")["pool"]
         assert pool["jobs"] == 0, pool
         assert [one["in_flight"] for one in pool["models"].values()] == [0]
-        eventually(lambda: not self.left_over(), "an empty Redis", 15)
+        try:
+            eventually(lambda: not self.left_over(), "an empty Redis", 15)
+        except AssertionError:
+            raise AssertionError(f"left in Redis: {self.left_over()}") from None
 
     def left_over(self) -> list[str]:
         """List the keys that nobody should have left, and those of jobs that have ended."""

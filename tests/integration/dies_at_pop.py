@@ -4,7 +4,7 @@ import os
 import signal
 from typing import Any
 
-from kombu.transport import redis as transport
+from worker.leases import LeaseQoS
 
 
 def die(*_: Any, **__: Any) -> None:
@@ -12,4 +12,4 @@ def die(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-transport.QoS.append = die
+LeaseQoS.append = die

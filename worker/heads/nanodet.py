@@ -66,7 +66,8 @@ def attach(
         offset = 0.0 if parts.is_joined and len(fitting[0]) == 4 else 0.5
     places, steps = tensors.cells(size, fitting[0], offset=offset)
     distribution = op.softmax(op.reshape(parts.sides, np.array([-1, bins]), False), 1)
-    mean = op.matmul(distribution, np.arange(bins, dtype=np.float32).reshape(-1, 1), False, False)
+    # Not a matrix product: OpenVINO would compute all before it in bfloat16 where the hardware has it.
+    mean = op.reduce_sum(op.multiply(distribution, np.arange(bins, dtype=np.float32)), np.array([1]), False)
     distances = op.multiply(tensors.table(mean.output(0), 4), op.constant(steps)).output(0)
     each = tensors.activated(parts.scores, scores)
     return nms.by_class(each, tensors.around(places, distances), iou=iou, multi_label=multi_label, agnostic=agnostic)

@@ -136,6 +136,18 @@ def test_bytes_are_taken_down_once(url: str, redis: Redis) -> None:
     assert redis.exists(BYTES_KEY, SIZES_KEY, JOBS_KEY, ledger_key("detect.centerface")) == 0
 
 
+def test_a_full_server_lets_jobs_leave_the_books(url: str, redis: Redis) -> None:
+    """Given Redis at its limit, when a job ends, then it can be struck out all the same."""
+    with Client(url) as client:
+        jobs = [client.submit(LARGE) for _ in range(2)]
+        redis.config_set("maxmemory", 1)
+        strike_out(redis, "detect.centerface", jobs[0].id)
+        assert redis.hkeys(SIZES_KEY) == redis.hkeys(JOBS_KEY) == [jobs[1].id.encode()]
+        assert redis.hget(BYTES_KEY, "detect.centerface") == redis.hget(SIZES_KEY, jobs[1].id)
+        strike_out(redis, "detect.centerface", jobs[1].id)
+        assert redis.exists(BYTES_KEY, SIZES_KEY, JOBS_KEY) == 0
+
+
 def test_the_limit_holds_for_all_clients_together(url: str, redis: Redis) -> None:
     """Given eight clients that submit at once, then no more jobs than the limit are accepted."""
     verdicts: list[str] = []
@@ -163,6 +175,7 @@ def test_limits_are_checked(url: str, limits: dict[str, Any]) -> None:
         Client(url, **limits)
 
 
+@pytest.mark.timeout(300)
 def test_a_flood_against_a_stopped_fleet_leaves_redis_alive(
     own_server: str, samples: Path, start_worker: StartWorker
 ) -> None:

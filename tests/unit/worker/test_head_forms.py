@@ -6,7 +6,7 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from tests.heads import networks, reference
+from tests.heads import drawing, networks, reference
 from worker import heads, inputs
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -18,6 +18,8 @@ HOW: dict[str, tuple[str, dict[str, Any]]] = {
     "yolov5": ("yolov5", {}),
     "yolov8": ("yolov8", {}),
     "yolov8_tflite": ("yolov8", {"normalised": True}),
+    "yolov8_turned": ("yolov8", {"transposed": True}),
+    "yolov6": ("yolov5", {}),
     "yolox": ("yolox", {}),
     "yolov10": ("yolov10", {}),
     "nanodet_plus": ("nanodet", {}),
@@ -33,6 +35,7 @@ HOW: dict[str, tuple[str, dict[str, Any]]] = {
     "ssd": ("ssd", {"first_label": 1}),
     "detr": ("detr", {"scores": "softmax"}),
     "rt_detr": ("detr", {}),
+    "rt_detr_joined": ("detr", {"scores": "none"}),
     "boxes_labels": ("boxes_labels", {}),
     "boxes_scores": ("boxes_scores", _YXYX),
     "paddle": ("boxes_scores", {}),
@@ -51,7 +54,7 @@ def drawn(form: str) -> ov.Model:
 def picture(model: ov.Model, seed: int) -> np.ndarray:
     """Give a coarse random picture in the network's own layout, 0 to 255."""
     shape = tuple(model.input(0).get_shape())
-    height, width = networks.SIZE
+    height, width = drawing.SIZE
     coarse = np.random.default_rng(seed).uniform(0, 255, (height // 4, width // 4, 3))
     image = coarse.repeat(4, axis=0).repeat(4, axis=1).astype(np.float32)
     return image[np.newaxis] if shape[-1] == 3 else image.transpose(2, 0, 1)[np.newaxis].copy()
@@ -148,7 +151,7 @@ def test_a_box_counts_once_unless_it_may_have_several_labels():
 @pytest.mark.parametrize("suffix", [".npy", ".txt", ".csv"])
 def test_anchors_may_come_from_a_file(tmp_path, suffix):
     """Given the anchors that a colleague saved, when the head reads them, then rows are those of the made ones."""
-    made = heads.ssd_raw.makers.grid(networks.SIZE, strides=(16, 32, 64, 128))[:, [1, 0, 3, 2]]
+    made = heads.ssd_raw.makers.grid(drawing.SIZE, strides=(16, 32, 64, 128))[:, [1, 0, 3, 2]]
     path = tmp_path / f"anchors{suffix}"
     np.save(path, made) if suffix == ".npy" else np.savetxt(path, made, delimiter="," if suffix == ".csv" else " ")
     image = picture(drawn("ssd_raw"), 1)

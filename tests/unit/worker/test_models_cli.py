@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.heads import networks, reference
+from tests.heads import refused as refused_networks
 from worker import models, settings, store
 from worker.cli import main
 from worker.models import ModelError
@@ -100,6 +101,7 @@ def test_the_store_s_folder_holds_network_and_description(say: Say, net, labels,
     assert "centerface               known, not fetched" in listed
     assert str(path) in shown
     assert 'labels = ["cat", "dog", "horse", "sheep", "kühe"]' in shown
+    assert "# head yolov8: [1,4+C,N] with N = 315 cells" in shown
 
 
 def test_a_model_takes_another_s_place_only_when_told_to(say: Say, net, labels, folder):
@@ -150,10 +152,10 @@ def test_a_network_that_was_changed_behind_the_store_s_back_is_refused(say: Say,
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (networks.classifier, "is a classifier: it scores a whole picture and gives no boxes"),
-        (networks.segmenter, "is a segmenter"),
-        (networks.oriented, "gives oriented boxes"),
-        (networks.instance_masks, "gives instance masks"),
+        (refused_networks.classifier, "is a classifier: it scores a whole picture and gives no boxes"),
+        (refused_networks.segmenter, "is a segmenter"),
+        (refused_networks.oriented, "gives oriented boxes"),
+        (refused_networks.instance_masks, "gives instance masks"),
         (networks.boxes_scores, "It is not sure what net.xml is"),
     ],
 )

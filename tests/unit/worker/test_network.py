@@ -1,6 +1,7 @@
 """A model's files become one compiled graph from pixels to rows, or one line that says why not."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_pixels_reach_the_network_as_its_description_says(save, layout, colour):
     spec = replace(PIXELS, layout=layout, colour=colour, mean=(1.0, 2.0, 3.0), scale=(2.0, 4.0, 8.0))
     shape = [1, 3, 4, 6] if layout == "NCHW" else [1, 4, 6, 3]
     entry = op.parameter(shape, np.float32)
-    path = save([op.reshape(op.relu(entry), np.array([4 * 6, 3]), False)], entry)
+    path = save([op.reshape(op.relu(entry), np.array([4 * 3, 6]), False)], entry)
     bgr = np.random.default_rng(1).integers(10, 255, (1, 4, 6, 3), np.uint8)
 
     compiled = network.load(spec, path, SETTINGS, 1).compiled
@@ -98,12 +99,13 @@ def test_pixels_reach_the_network_as_its_description_says(save, layout, colour):
 def test_a_network_of_another_size_is_reshaped(save):
     """The file may say any size, as CenterFace's does; the description decides."""
     entry = op.parameter([10, 3, 32, 32], np.float32)
-    path = save([op.reduce_mean(entry, np.array([2, 3]), False)], entry)
+    mean = op.reduce_mean(entry, np.array([2, 3]), False)
+    path = save([op.concat([mean, mean], 1)], entry)
 
     compiled = network.load(PIXELS, path, SETTINGS, 1).compiled
 
     assert tuple(compiled.input(0).shape) == (1, 4, 6, 3)
-    assert tuple(compiled.output(0).shape) == (1, 3)
+    assert tuple(compiled.output(0).shape) == (1, 6)
 
 
 # ------------------------------------------------------------------------------------------------- what goes wrong
@@ -171,6 +173,39 @@ def test_networks_of_odd_shapes_are_refused(save):
     first, second = op.parameter([1, 3, 32, 32], np.float32), op.parameter([1, 3, 32, 32], np.float32)
     assert "cannot be built" in refusal(spec, save([op.add(first, second)], first, second))
     assert "cannot be built" in refusal(spec, save([op.reduce_sum(first, np.arange(4)) for _ in range(4)], first))
+
+
+def _raises(model: ov.Model, *, iou: float) -> ov.Output:
+    return model.no_such_thing
+
+
+def _one_row(model: ov.Model, *, iou: float) -> ov.Output:
+    return op.constant(np.zeros(6, np.float32)).output(0)
+
+
+def _odd_row(model: ov.Model, *, iou: float) -> ov.Output:
+    return op.constant(np.zeros((1, 7), np.float32)).output(0)
+
+
+def _whole_numbers(model: ov.Model, *, iou: float) -> ov.Output:
+    return op.constant(np.zeros((1, 6), np.int32)).output(0)
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (_raises, "the head 'mine' raised AttributeError: "),
+        (_one_row, r"gives f32 of shape \[6\]; rows are float32 of \(n, 6 \+ 2 \* keypoints\)"),
+        (_odd_row, r"gives f32 of shape \[1, 7\]"),
+        (_whole_numbers, r"gives i32 of shape \[1, 6\]"),
+    ],
+)
+def test_a_head_that_does_not_keep_its_promise_is_told(save, monkeypatch, head, told):
+    """A head of somebody's package: its mistake is a sentence at the start, not a crash at the first photo."""
+    monkeypatch.setitem(heads.HEADS, "mine", head)
+    entry = op.parameter([1, 3, 4, 6], np.float32)
+
+    assert re.search(told, refusal(replace(PIXELS, head="mine"), save([op.relu(entry)], entry)))
 
 
 # ------------------------------------------------------------------------------------------------ options and cache

@@ -11,7 +11,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
-from tests.heads import networks
+from tests.heads import drawing, networks
+from tests.heads import refused as refused_networks
 from tests.unit.worker.test_head_forms import HOW
 from worker import metadata, network, recognise
 from worker.models import ModelError
@@ -21,7 +22,7 @@ LABELS = ("cat", "dog", "horse", "sheep", "cow")
 FACES = {"scrfd", "yunet", "retinaface"}
 
 #: Forms that their shapes and a trial run alone do not settle: they are asked for, or settled by labels.
-UNSURE = {"dfl_maps", "dfl_turned", "ssd_raw", "rt_detr"}
+UNSURE = {"yolov6", "yolov8_turned", "rt_detr_joined", "dfl_maps", "dfl_turned", "ssd_raw", "rt_detr"}
 #: Forms that nobody can see without labels.
 UNKNOWN = {"gfl"}
 #: Forms whose boxes could be written in several ways, which nobody can see: always asked for.
@@ -65,7 +66,7 @@ def test_a_form_is_recognised_with_its_options(save: Save, form):
     assert found.spec.head == head
     assert {key: value for key, value in found.spec.options.items() if key not in defaults - set(options)} == options
     assert found.spec.labels == (labels or ("face",))
-    assert found.spec.input_size == networks.SIZE
+    assert found.spec.input_size == drawing.SIZE
     assert found.why[0].startswith(f"head {head}: ")
     network.build(found.spec, save(networks.FORMS[form]()), ov.Core())
 
@@ -101,6 +102,22 @@ def test_labels_that_are_too_few_or_too_many_are_refused(save: Save, form):
     assert "does not fit its 9 labels" in refused(save(networks.FORMS[form]()), labels=tuple("abcdefghi"))
 
 
+@pytest.mark.parametrize(("columns", "order"), [([0, 1, 2, 3], None), ([1, 0, 3, 2], "xywh")])
+def test_the_order_of_a_network_s_own_anchors_is_seen(save: Save, columns, order):
+    """Given anchors row by row, then the coordinate that changes more often is x; in a heap of them nobody knows."""
+    model = networks.ssd_own_anchors()
+    anchors = model.outputs[2].get_node().input_value(0).get_node().get_data()
+    one = drawing.Drawing(1)
+    one.entry = model.get_parameters()[0]
+    for port, name in zip(model.outputs[:2], ("boxes", "scores"), strict=True):
+        one.add(port.get_node().input_value(0), name)
+    one.add(op.constant(anchors[:, columns].copy()), "anchors")
+    assert recognise.recognise(save(one.model()), "mine", labels=LABELS).spec.options.get("order") == order
+    one.outputs.pop()
+    one.add(op.constant(np.random.default_rng(1).permutation(anchors)), "anchors")
+    assert "--head ssd_raw" in refused(save(one.model()), labels=LABELS)
+
+
 def test_a_background_among_the_labels_is_no_label(save: Save):
     """TensorFlow's lists begin with it."""
     path = save(networks.ssd_raw())
@@ -132,10 +149,11 @@ def test_known_networks_are_recognised(store: Path, model):
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        (networks.classifier, "is a classifier: it scores a whole picture and gives no boxes"),
-        (networks.segmenter, "is a segmenter: it gives a class to each place of a picture and no boxes"),
-        (networks.instance_masks, "gives instance masks"),
-        (networks.oriented, "gives oriented boxes"),
+        (refused_networks.classifier, "is a classifier: it scores a whole picture and gives no boxes"),
+        (refused_networks.segmenter, "is a segmenter: it gives a class to each place of a picture and no boxes"),
+        (refused_networks.instance_masks, "gives instance masks"),
+        (refused_networks.instance_masks_v5, "gives instance masks"),
+        (refused_networks.oriented, "gives oriented boxes"),
     ],
 )
 @pytest.mark.parametrize("head", [None, "yolov8"])
@@ -168,7 +186,7 @@ def test_what_a_file_says_of_its_task_is_believed(save: Save, task, told):
 
 def test_outputs_of_no_family_are_shown(save: Save):
     """With the way out: a generic head, or one of one's own."""
-    one = networks.Drawing(40)
+    one = drawing.Drawing(40)
     one.add(one.rows(3, 8), "threes")
     one.add(one.rows(9, 16), "nines")
 
@@ -177,6 +195,11 @@ def test_outputs_of_no_family_are_shown(save: Save):
     assert "outputs of no family that is known: threes [1,240,3], nines [1,60,9]" in said
     assert "--head boxes_scores" in said
     assert "docs/models.md" in said
+
+
+def test_rows_that_only_look_like_a_family_s_are_not_taken_for_it(save: Save):
+    """Seven columns in another order than DetectionOutput's would give boxes that are wrong without a word."""
+    assert "outputs of no family that is known: output [75,7]" in refused(save(refused_networks.seven()))
 
 
 def test_an_input_that_is_no_picture_is_told(save: Save, tmp_path):
@@ -280,4 +303,4 @@ def test_inputs_beside_the_picture_get_their_values(save: Save):
 
     compiled = network.load(spec, path, Settings(precision="f32"), 1).compiled
 
-    assert [tuple(one.shape) for one in compiled.inputs] == [(1, *networks.SIZE, 3)]
+    assert [tuple(one.shape) for one in compiled.inputs] == [(1, *drawing.SIZE, 3)]

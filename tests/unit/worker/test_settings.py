@@ -45,6 +45,7 @@ def test_an_empty_environment_gives_the_defaults_and_folders_of_this_user():
         ("max_pixels", "1000000", 1_000_000),
         ("max_image_bytes", "1048576", 1_048_576),
         ("drain_s", "2.5", 2.5),
+        ("remote_control", "off", False),
         ("health_file", "~/health", Path("~/health").expanduser()),
     ],
 )
@@ -72,6 +73,17 @@ BAD = {
     "FLEET_HEALTH_FILE": "",
     "FLEET_MODEL_DIR": "/srv",
 }
+
+
+def test_the_url_may_stand_in_a_file(tmp_path):
+    """As Docker and Kubernetes mount secrets; the variable itself wins, and a bad file is told like a bad variable."""
+    secret = tmp_path / "worker.url"
+    secret.write_text("redis://worker:pw@redis:6379/0\n")
+
+    assert from_environ({"FLEET_URL_FILE": str(secret)}).url == "redis://worker:pw@redis:6379/0"
+    assert from_environ({"FLEET_URL_FILE": str(secret), "FLEET_URL": "redis://other"}).url == "redis://other"
+    with pytest.raises(SettingsError, match="missing"):
+        from_environ({"FLEET_URL_FILE": "/missing"})
 
 
 def test_all_bad_variables_are_told_in_one_error():

@@ -1,0 +1,64 @@
+"""The bench measures real contenders, for a model and photos of the user's own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.timeout(300)
+def test_the_bench_measures_a_users_own_model_and_photos(store: Path, samples: Path, tmp_path: Path) -> None:
+    """Given a model under another name and a folder with photos, then a table, JSON and sentences come."""
+    own = tmp_path / "store" / "mine"
+    own.mkdir(parents=True)
+    for path in (store / "blazeface_short").iterdir():
+        (own / path.name).write_bytes(path.read_bytes())
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "portrait.png").write_bytes((samples / "astronaut.png").read_bytes())
+    (photos / "notes.txt").write_text("not a photo")
+    figures = tmp_path / "figures.json"
+    options = ["--model", "mine", "--images", str(photos), "--rounds", "1", "--count", "40", "--json", str(figures)]
+    chosen = ["--only", "three servers", "--only", "fleet: 1 worker"]
+    run = subprocess.run(
+        [sys.executable, "-c", "from worker.cli import main; main()", "bench", *options, *chosen],
+        env={**os.environ, "FLEET_MODEL_STORE": str(own.parent)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = json.loads(figures.read_text())
+    lines = {line["kind"]["name"]: line for line in found["contenders"]}
+    assert {"limit: streams", "synchronous", "asynchronous", "fleet: 1 worker", "fleet: 1 worker, batches"} <= set(
+        lines
+    )
+    assert all(line["rate"] > 0 and line["cpu_ms"]["worker"] > 0 for line in lines.values())
+    assert set(lines["fleet: 1 worker"]["cpu_ms"]) == {"client", "redis", "worker"}
+    assert found["photos"] == ["portrait.png"]
+    assert len(found["sentences"]) >= 8
+    assert "left out" not in run.stdout
+    assert "fleet: 1 worker" in run.stdout
+
+
+def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
+    """Given a folder without photos, or a model nobody knows, then one sentence says so."""
+    for options, sentence in (
+        (["--images", str(tmp_path)], "There is no photo in"),
+        (["--model", "nobody"], "There is no model 'nobody'"),
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "worker.bench", *options],
+            env={**os.environ, "FLEET_MODEL_STORE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert run.returncode == 1
+        assert sentence in run.stderr
+        assert "Traceback" not in run.stderr

@@ -1,0 +1,1 @@
+"""Measures a network on this host and says what limits it: ``fleet-worker bench``."""

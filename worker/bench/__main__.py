@@ -1,0 +1,104 @@
+"""``fleet-worker bench``, in a process of its own: ``python -m worker.bench``.
+
+Stage: the front door. It needs the extra ``local``: an embedded server and psutil.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+import platformdirs
+from PIL import Image
+from rich.console import Console
+
+from producer.wire import MAX_IMAGE_BYTES
+from worker import assets, models, settings
+from worker.bench import fleet, inprocess
+from worker.bench.contender import Contender, ContenderError
+from worker.bench.measure import Wish, measure
+
+#: Photos when none are given.
+SAMPLES = ("grace_hopper", "china", "flower", "astronaut")
+
+_KINDS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--model", default="centerface", show_default=True, help="A model of the store.")
+@click.option(
+    "--images",
+    "folder",
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder with photos, or one photo; sample photos without it.",
+)
+@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Turns of each contender.")
+@click.option("--count", type=click.IntRange(1), help="Images per turn; by default what takes about --seconds.")
+@click.option("--seconds", type=click.FloatRange(0.5), default=5.0, show_default=True, help="About how long a turn is.")
+@click.option("--only", multiple=True, help="Part of a contender's name, or its group; may be given more than once.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
+def main(  # noqa: PLR0913, PLR0917 - a command has its options
+    model: str,
+    folder: Path | None,
+    rounds: int,
+    count: int | None,
+    seconds: float,
+    only: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Measure a network with your own photos on this host, and say what limits it.
+
+    Runs one process without a queue (the limit), three servers (synchronous, start and wait, asynchronous) and fleets
+    of 1, 2 and 4 workers in turn, several times, and prints a table and what it means.
+    """
+    console = Console(width=max(Console().width, 140))
+    signal.signal(signal.SIGTERM, as_exit)
+    try:
+        chosen = settings.load()
+        if model in models.KNOWN:
+            models.fetch(model, chosen.model_store)
+        photos = find(folder) if folder else samples()
+        listed = select([*inprocess.contenders(), *fleet.contenders()], only)
+        measure(chosen, Wish(model, photos, rounds, count or 0, seconds), listed, console, json_path)
+    except (settings.SettingsError, models.ModelError, assets.AssetError, ContenderError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def as_exit(number: int, _: object) -> None:
+    """Take a signal as an exit in order, so that whatever was started is stopped."""
+    sys.exit(128 + number)
+
+
+def select(listed: list[Contender], only: tuple[str, ...]) -> list[Contender]:
+    """Keep the limit, and what ``only`` names; all when it names nothing."""
+    wanted = [one for one in listed if any(word in one.kind.name or word == one.kind.group for word in only)]
+    return [listed[0], *(one for one in wanted if one is not listed[0])] if only else listed
+
+
+def find(folder: Path) -> tuple[Path, ...]:
+    """List the photos at ``folder`` that can be sent.
+
+    Raises:
+        click.ClickException: there is none.
+    """
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    photos = tuple(path for path in paths if path.suffix.lower() in _KINDS and path.stat().st_size <= MAX_IMAGE_BYTES)
+    if not photos:
+        raise click.ClickException(f"There is no photo in {folder}: JPEG, PNG, WebP or BMP.")
+    return photos
+
+
+def samples() -> tuple[Path, ...]:
+    """Fetch the sample photos into the user's cache folder, all as JPEG."""
+    folder = Path(platformdirs.user_cache_dir("detection-fleet", appauthor=False)) / "photos"
+    chosen = assets.fetch_all(SAMPLES, folder)
+    for name, path in chosen.items():
+        if path.suffix != ".jpg":
+            chosen[name] = path.with_suffix(".jpg")
+            with Image.open(path) as photo:
+                photo.convert("RGB").save(chosen[name], quality=90)
+    return tuple(chosen.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main(prog_name="fleet-worker bench"))

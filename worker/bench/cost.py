@@ -1,0 +1,71 @@
+"""What a stretch of work cost: wall time, CPU time of each role's processes, memory, and what others used meanwhile.
+
+Stage: under :mod:`worker.bench.runner`. The client is this process itself.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one stretch.
+
+    Attributes:
+        seconds: wall time.
+        cpu_s: CPU seconds by role: ``client``, ``worker``, ``redis``.
+        memory_bytes: proportional set size of all processes but this one, at the end.
+        others: cores that all other processes of the host kept busy meanwhile; the system's own work included.
+    """
+
+    seconds: float
+    cpu_s: Mapping[str, float]
+    memory_bytes: int
+    others: float
+
+
+def of(work: Callable[[], object], roles: Mapping[str, Sequence[int]]) -> Cost:
+    """Do ``work`` and measure it; processes that those in ``roles`` started count with them."""
+    families = {role: _families(pids) for role, pids in roles.items()} | {"client": [psutil.Process(os.getpid())]}
+    before, host_before = {role: _cpu_s(members) for role, members in families.items()}, _host_s()
+    began = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - began
+    cpu_s = {role: _cpu_s(members) - before[role] for role, members in families.items()}
+    others = (_host_s() - host_before - sum(cpu_s.values())) / seconds
+    memory = sum(_memory(one) for role, members in families.items() if role != "client" for one in members)
+    return Cost(seconds, cpu_s, memory, max(0.0, others))
+
+
+def _families(pids: Sequence[int]) -> list[psutil.Process]:
+    heads = [psutil.Process(pid) for pid in pids]
+    return heads + [child for head in heads for child in head.children(recursive=True)]
+
+
+def _cpu_s(members: Sequence[psutil.Process]) -> float:
+    total = 0.0
+    for one in members:
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:  # a helper that ended; what it used in this stretch is lost
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _host_s() -> float:
+    """CPU seconds that all processes of the host have used since it started, and what a hypervisor took."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def _memory(one: psutil.Process) -> int:
+    try:
+        full = one.memory_full_info()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+    return int(getattr(full, "pss", full.uss))

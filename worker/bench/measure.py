@@ -1,0 +1,94 @@
+"""One whole measurement: from a model and photos to figures, a table, JSON and sentences.
+
+Stage: what ``fleet-worker bench`` and ``make bench`` share; the latter gives more contenders.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from worker import cpu
+from worker.bench import anatomy, benchmark_app, report, runner, sentences, summary, task
+from worker.bench.contender import Contender, ContenderError
+from worker.bench.sentences import Figures
+from worker.settings import Settings
+
+#: Seconds of each run of ``benchmark_app``, and how many there are at most.
+APP_S = 5.0
+APP_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to measure.
+
+    Attributes:
+        model: a model of the store.
+        photos: files with encoded images.
+        rounds: turns of each contender.
+        images: per turn; 0 means as many as the cores could do in ``seconds``.
+        seconds: about how long a turn is then.
+    """
+
+    model: str
+    photos: tuple[Path, ...]
+    rounds: int
+    images: int = 0
+    seconds: float = 5.0
+
+
+def measure(
+    settings: Settings, wish: Wish, contenders: Sequence[Contender], console: Console, json_path: Path | None = None
+) -> Figures:
+    """Measure, print table and sentences, and write the JSON.
+
+    Raises:
+        models.ModelError: the model is not there or does not run.
+        ContenderError: the network cannot be measured at all.
+    """
+    if settings.device != "CPU":
+        raise ContenderError(f"The bench measures processors; FLEET_DEVICE is {settings.device}.")
+    plan = cpu.make_plan(settings)
+
+    def tell(line: str) -> None:
+        console.print(line, style="dim", highlight=False)
+
+    with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
+        subject = task.make(settings, wish.model, wish.photos, plan.threads, Path(folder))
+        tell("what an image costs, apart")
+        parts = anatomy.measure(subject)
+        images = wish.images or max(20, round(wish.seconds * plan.threads * 1000 / parts.total_ms))
+        turns = list(runner.run(subject, contenders, images=images, rounds=wish.rounds, tell=tell))
+        alone = _app(subject, min(wish.rounds, APP_RUNS), tell)
+    lines = {line.kind.name: line for line in summary.summarise(turns)}
+    figures = Figures(plan.threads, plan.why[0], parts, lines, alone)
+    said = sentences.explain(figures)
+    about: dict[str, Any] = {
+        "model": wish.model,
+        "input_size": subject.spec.input_size,
+        "photos": [path.name for path in wish.photos],
+        "images": images,
+        "rounds": wish.rounds,
+        "cores_used": plan.threads,
+    }
+    title = f"{wish.model}, {images} images a turn, {wish.rounds} alternating rounds, {plan.threads} cores"
+    console.print(report.table(title, figures))
+    for sentence in said:
+        console.print(f"- {sentence}", highlight=False)
+    if json_path is not None:
+        report.write(json_path, about, figures, said)
+    return figures
+
+
+def _app(subject: task.Task, runs: int, tell: Callable[[str], None]) -> float | None:
+    tell("benchmark_app")
+    try:
+        return statistics.median(benchmark_app.rate(subject, APP_S) for _ in range(runs))
+    except ContenderError as error:
+        tell(str(error))
+        return None
