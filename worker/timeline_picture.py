@@ -4,6 +4,7 @@ Stage: behind ``fleet-worker timeline``, which loads this module, and with it ma
 extra ``timeline``.
 """
 
+import itertools
 from pathlib import Path
 
 import matplotlib as mpl
@@ -55,18 +56,20 @@ def _draw_lanes(axes: Axes, recording: Recording, rows: list[str], window: tuple
     place = {lane: len(rows) - 1 - number for number, lane in enumerate(rows)}
     shown = [one for one in segments(recording) if one.end > begin and one.begin < end and one.lane in place]
     stages = [stage for stage in COLOURS if any(one.stage == stage for one in shown)]
-    for stage in stages:
-        for one in shown:
-            if one.stage == stage:
-                bar = ((one.begin - begin) * 1000, (one.end - one.begin) * 1000)
-                axes.broken_barh(
-                    [bar],
-                    (place[one.lane] - 0.38, 0.76),
-                    facecolors=COLOURS[stage],
-                    edgecolors="white",
-                    linewidth=0.4,
-                    hatch="////" if stage == BLOCKED else None,
-                )
+    for lane, stage in itertools.product(rows, stages):
+        bars = [
+            ((one.begin - begin) * 1000, (one.end - one.begin) * 1000)
+            for one in shown
+            if (one.lane, one.stage) == (lane, stage)
+        ]
+        axes.broken_barh(
+            bars,
+            (place[lane] - 0.38, 0.76),
+            facecolors=COLOURS[stage],
+            edgecolors="white",
+            linewidth=0.4,
+            hatch="////" if stage == BLOCKED else None,
+        )
     axes.set_yticks(list(place.values()), list(place))
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)

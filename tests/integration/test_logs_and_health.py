@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.integration.kit import USER_TASKS, Fleet, Worker, eventually, small_picture
 from worker import embedded
-from worker.health import VALID_S, ready_file
+from worker.health import VALID_S, problem_of, ready_file
 
 WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-l", "INFO"], "log": "json"}
 
@@ -72,6 +72,7 @@ def test_a_worker_that_hangs_is_neither(fleet: Fleet) -> None:
             assert f"{fleet.worker.sign} was last touched" in said
     finally:
         fleet.worker.signal(signal.SIGCONT)
+    eventually(lambda: problem_of(fleet.worker.sign) is None, "the next sign")
 
 
 def test_a_worker_that_drains_is_alive_and_not_ready(bare_fleet: Fleet) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from producer.wire import WORKERS_KEY
 from tests.integration.kit import QUEUE, Fleet, eventually
 
 FLEET = str(Path(sys.executable).with_name("fleet"))
@@ -73,6 +74,7 @@ def test_workers_queues_and_failures_are_seen_while_they_happen(fleet: Fleet) ->
 def test_without_a_terminal_one_look_is_text(fleet: Fleet) -> None:
     """Given a pipe, when somebody looks once, then the frame is plain text."""
     fleet.detect().get(timeout=30)
+    eventually(lambda: fleet.redis.zcard(WORKERS_KEY), "the worker's first sign of life")
     done = subprocess.run(
         [FLEET, "top", "--once", "--interval", "0.2", "--url", fleet.url],
         capture_output=True,
