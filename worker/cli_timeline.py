@@ -27,7 +27,7 @@ def timeline(photos: tuple[Path, ...], seconds: float, window_ms: float, out: Pa
     """Record what workers do for some seconds; draw which request ran which job when, and what waited.
 
     Without PHOTOS it records the workers at FLEET_URL, whatever their clients send. With PHOTOS it starts a worker of
-    its own and feeds it with them; after it, beside it, a server of four threads that start an inference and wait.
+    its own and feeds it with them; then the same for a bare server of four threads that start an inference and wait.
     Writes into the folder --out: a picture a server, and trace.json for ui.perfetto.dev or chrome://tracing.
     """
     try:
