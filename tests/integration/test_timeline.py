@@ -66,7 +66,7 @@ def overlap(left: list[Stretch], right: list[Stretch]) -> float:
 def pictures(store: Path, samples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """What one run of the command has written, and said, about both servers."""
     out = tmp_path_factory.mktemp("timeline")
-    words = [str(samples / "astronaut.png"), str(samples / "grace_hopper.jpg"), "--seconds", "1.5", "--out", str(out)]
+    words = [str(samples / "astronaut.png"), str(samples / "grace_hopper.jpg"), "--seconds", "1", "--out", str(out)]
     done = run(*words, FLEET_MODEL_STORE=str(store), FLEET_CACHE_DIR=str(cache() / "compiled"), FLEET_DECODERS="2")
     assert done.returncode == 0, done.stderr
     return out, done.stdout
@@ -129,7 +129,7 @@ def test_a_worker_that_runs_already_is_recorded(fleet: Fleet, tmp_path: Path) ->
     """Given a fleet at work, when the command is run without photos, then it draws what the clients have it do."""
     with Client(fleet.url, model=MODEL) as client:
         answers = client.map(itertools.repeat(fleet.picture), window=16)
-        command = [str(Path(sys.executable).with_name("fleet-worker")), "timeline", "--seconds", "1"]
+        command = [str(Path(sys.executable).with_name("fleet-worker")), "timeline", "--seconds", "0.6"]
         with subprocess.Popen(
             [*command, "--out", str(tmp_path)],
             env={**os.environ, "FLEET_URL": fleet.url},
