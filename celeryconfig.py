@@ -18,10 +18,13 @@ worker_cancel_long_running_tasks_on_connection_loss = False
 # A worker waits for a broker that is not there yet, and comes back to one that went away.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
-# Nor does a refusal of Redis's, such as a key of another type where a queue should be, end it.
-broker_channel_error_retry = True
-redis_backend_health_check_interval = 10
+# A connection that a firewall forgot gives no sign: these many seconds without an answer, and it is made anew.
+redis_backend_health_check_interval = 3
+redis_socket_timeout = 2.5
+redis_socket_connect_timeout = 3
 redis_socket_keepalive = True
+# What Redis refuses while it is full, loads its data or changes its master is asked again; the worker does not end.
+broker_channel_error_retry = True
 
 # Nothing that could carry code: never pickle.
 accept_content = ["json", "msgpack"]
@@ -32,6 +35,13 @@ result_serializer = "json"
 # A result that cannot be stored because Redis is away is stored when it is back; by default the job would fail.
 result_backend_always_retry = True
 result_backend_max_sleep_between_retries_ms = 2000
+
+# These write when memory is full as well, for only ended jobs make room; see the module.
+override_backends = {
+    "redis": "worker.results:Results",
+    "rediss": "worker.results:Results",
+    "sentinel": "worker.results:SentinelResults",
+}
 
 # Results are read soon; Redis is not an archive.
 result_expires = 3600

@@ -8,20 +8,22 @@ import contextlib
 import logging
 from typing import Any, TypeAlias, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from producer import address
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
 from producer.link import CLOSED, connection_options
-from producer.reading import MAX_RECONNECT_S, read_loop, tidy
+from producer.reading import MAX_RECONNECT_S, PING, read_loop, tidy
 from producer.redis_url import check_url, hide_password
 from producer.results import Outcome
-from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive_async
+from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Ping, Steps, drive_async
 from producer.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class AsyncPort:
                 await asyncio.sleep(seconds)
             case Open(pattern, channels):
                 await self.close()
+                await self._drop_idle()
                 self._pubsub = self._redis.pubsub()
                 if pattern is not None:
                     await self._pubsub.psubscribe(pattern)
@@ -57,6 +60,8 @@ class AsyncPort:
                     await self._pubsub.subscribe(*channels)
             case Join(channel, leave):
                 await (self._channel().unsubscribe if leave else self._channel().subscribe)(channel)
+            case Ping():
+                await self._channel().ping(PING)
         return None
 
     async def close(self) -> None:
@@ -70,7 +75,18 @@ class AsyncPort:
             raise RuntimeError("no pub/sub connection is open")
         return self._pubsub
 
+    async def _drop_idle(self) -> None:
+        """Close the idle connections: where one was lost without a sign, each may be, and would be waited for."""
+        await self._redis.connection_pool.disconnect(inuse_connections=False)
+
     async def _ask(self, commands: tuple[Any, ...], *, atomic: bool) -> list[Any]:
+        try:
+            return await self._send(commands, atomic=atomic)
+        except RedisTimeoutError:
+            await self._drop_idle()
+            raise
+
+    async def _send(self, commands: tuple[Any, ...], *, atomic: bool) -> list[Any]:
         if len(commands) == 1:
             return [await self._redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
         async with self._redis.pipeline(transaction=atomic) as pipe:
@@ -89,7 +105,7 @@ class AsyncLink:
             InvalidRequest: ``url`` is not the URL of a Redis server.
         """
         try:
-            pool = BlockingConnectionPool.from_url(check_url(url), **connection_options(Retry(NoBackoff(), 0)))
+            pool = address.async_pool(check_url(url), **connection_options(Retry(NoBackoff(), 0)))
         except (ValueError, TypeError, InvalidRequest) as error:
             raise InvalidRequest(
                 f"{hide_password(url)!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}"

@@ -90,7 +90,7 @@ return verdict('accepted')
 )
 
 #: Keys: jobs, sizes, bytes, then the queue's ledgers. Arguments: id, queue.
-_STRIKE_OUT = """
+_STRIKE_OUT = """#!lua flags=allow-oom
 redis.call('HDEL', KEYS[1], ARGV[1])
 local size = redis.call('HGET', KEYS[2], ARGV[1])
 if size then

@@ -13,19 +13,21 @@ import time
 from concurrent.futures import Future
 from typing import Any, TypeAlias, TypeVar
 
-from redis import BlockingConnectionPool, Redis
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import PubSub
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from producer import address
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
-from producer.reading import MAX_RECONNECT_S, read_loop, tidy
+from producer.reading import MAX_RECONNECT_S, PING, read_loop, tidy
 from producer.redis_url import check_url, hide_password
 from producer.results import Outcome, wake_channel
-from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Steps, drive
+from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Ping, Steps, drive
 from producer.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -37,9 +39,13 @@ Promise: TypeAlias = Future[Outcome]
 #: Most connections of one client, pub/sub included. A thread that finds all of them busy waits for one.
 MAX_CONNECTIONS = 32
 
-#: Seconds to connect, and to wait for one answer.
-CONNECT_TIMEOUT_S = 5.0
-REPLY_TIMEOUT_S = 30.0
+#: Seconds to connect, and to send one image or wait for one answer; then the connection counts as lost. A client behind
+#: a slow line sets its own in the URL: ``?socket_timeout=60``.
+CONNECT_TIMEOUT_S = 3.0
+REPLY_TIMEOUT_S = 6.0
+
+#: Seconds that a thread waits for one of the connections.
+POOL_TIMEOUT_S = 30.0
 
 CLOSED = "The client was closed before the job ended. The job goes on; pick it up with Client().job(job_id)."
 
@@ -49,7 +55,7 @@ def connection_options(retry: Any) -> dict[str, Any]:
     return {
         "retry": retry,
         "max_connections": MAX_CONNECTIONS,
-        "timeout": REPLY_TIMEOUT_S,
+        "timeout": POOL_TIMEOUT_S,
         "socket_timeout": REPLY_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
@@ -76,6 +82,7 @@ class Port:
                 time.sleep(seconds)
             case Open(pattern, channels):
                 self.close()
+                self._drop_idle()
                 self._pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
                 if pattern is not None:
                     self._pubsub.psubscribe(pattern)
@@ -83,6 +90,8 @@ class Port:
                     self._pubsub.subscribe(*channels)
             case Join(channel, leave):
                 (self._channel().unsubscribe if leave else self._channel().subscribe)(channel)
+            case Ping():
+                self._channel().ping(PING)
         return None
 
     def close(self) -> None:
@@ -96,7 +105,18 @@ class Port:
             raise RuntimeError("no pub/sub connection is open")
         return self._pubsub
 
+    def _drop_idle(self) -> None:
+        """Close the idle connections: where one was lost without a sign, each may be, and would be waited for."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
+
     def _ask(self, commands: tuple[Any, ...], *, atomic: bool) -> list[Any]:
+        try:
+            return self._send(commands, atomic=atomic)
+        except RedisTimeoutError:
+            self._drop_idle()
+            raise
+
+    def _send(self, commands: tuple[Any, ...], *, atomic: bool) -> list[Any]:
         if len(commands) == 1:
             return [self._redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
         with self._redis.pipeline(transaction=atomic) as pipe:
@@ -115,7 +135,7 @@ class Link:
             InvalidRequest: ``url`` is not the URL of a Redis server.
         """
         try:
-            pool = BlockingConnectionPool.from_url(check_url(url), **connection_options(Retry(NoBackoff(), 0)))
+            pool = address.pool(check_url(url), **connection_options(Retry(NoBackoff(), 0)))
         except (ValueError, TypeError, InvalidRequest) as error:
             raise InvalidRequest(
                 f"{hide_password(url)!r} is not a Redis URL such as redis://127.0.0.1:6379/0: {error}"

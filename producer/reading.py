@@ -4,17 +4,19 @@ Stage: between Redis and :class:`producer.waiting.Waiting`. Celery's backend SET
 channel of the same name; a client's job ids share a prefix, so one PSUBSCRIBE hears all of them. Where Redis's access
 list refuses that, each job's own channel is subscribed to. Pub/sub may lose
 messages (a broken connection, a full output buffer), so every few seconds what is outstanding is read from its keys.
+A connection that a firewall has forgotten gives no sign at all, so one that is silent is asked for one.
 """
 
 import logging
 import time
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from producer.dispatch import cancel
 from producer.results import META_PREFIX, is_wake, meta_key, read_meta, wake_channel
-from producer.steps import Ask, Command, Join, Listen, Open, Pause, Steps, jittered, once
+from producer.steps import Ask, Command, Join, Listen, Open, Pause, Ping, Steps, jittered, once
 from producer.waiting import READ_TTL_S, F, Waiting
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,13 @@ TICK_S = 0.5
 
 #: Seconds between two readings of everything outstanding.
 BACKSTOP_S = 5.0
+
+#: Seconds of silence after which the server is asked for a sign of life, and seconds that it has to give one.
+SILENCE_S = 2.5
+SIGN_S = 3.5
+
+#: What it is asked with.
+PING = "fleet"
 
 #: Keys per MGET.
 CHUNK = 250
@@ -60,13 +69,20 @@ def read_loop(waiting: Waiting[F], db: int) -> Steps[None]:
 def _listen(waiting: Waiting[F], db: int) -> Steps[None]:
     tick_at = time.monotonic() + TICK_S
     backstop_at = time.monotonic() + BACKSTOP_S
+    silent_since, asked = time.monotonic(), False
     while not waiting.closed:
         yield from _move(waiting)
         message = yield Listen(max(0.001, tick_at - time.monotonic()))
-        if message is not None:
-            yield from _hear(waiting, message)
         now = time.monotonic()
-        if now >= backstop_at:
+        if message is not None:
+            silent_since, asked = now, False
+            yield from _hear(waiting, message)
+        elif asked and now - silent_since > SIGN_S:
+            raise RedisConnectionError("the connection is silent")
+        elif not asked and now - silent_since > SILENCE_S:
+            yield Ping()
+            silent_since, asked = now, True
+        if now >= backstop_at and not asked:  # a server that owes a sign of life would not answer this either
             yield from sweep(waiting, waiting.ids())
             backstop_at = time.monotonic() + BACKSTOP_S
         if now >= tick_at:

@@ -10,7 +10,14 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from redis.exceptions import AuthenticationError, AuthorizationError, OutOfMemoryError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -20,8 +27,8 @@ T = TypeVar("T")
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 
-#: The connection is lost; the server may be back in a moment.
-LOST = (RedisConnectionError, RedisTimeoutError, OSError)
+#: The connection is lost, or the server is not the master any more; it, or another, may be back in a moment.
+LOST = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
 
 #: Seconds between one try and the next; each is stretched or shrunk by up to a half.
 RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0)
@@ -65,7 +72,12 @@ class Listen:
     seconds: float
 
 
-Effect: TypeAlias = Ask | Pause | Open | Join | Listen
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask the pub/sub connection for a sign of life, which comes as a message."""
+
+
+Effect: TypeAlias = Ask | Pause | Open | Join | Listen | Ping
 Steps: TypeAlias = Generator[Effect, Any, T]
 
 

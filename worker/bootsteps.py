@@ -13,40 +13,54 @@ from typing import Any
 
 from celery import bootsteps
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
+from producer import address
 from producer.wire import ALIVE_WITHIN_S, WORKERS_KEY
-from worker import clock
+from worker import clock, settings
+from worker.insist import InsistentRedis
 from worker.ledger import SWEEP_EVERY_S, Sweep
+from worker.steadfast import adopt
 
 logger = logging.getLogger(__name__)
 
-#: How often within one visibility timeout a lease is renewed: two may fail before the job goes to somebody else.
+#: How often within one visibility timeout a lease is renewed, at least: two may fail before the job goes to another.
 RENEWALS = 3
+
+#: Seconds between two renewals at most; they are the worker's pulse as well.
+PULSE_S = 2.0
 
 
 class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Runs with Celery's consumer; registered again on each reconnect."""
+    """Runs with Celery's consumer; registered again on each reconnect, when it takes over what is in flight."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
-        """Renew all leases ``RENEWALS`` times per visibility timeout."""
+        """Renew all leases ``RENEWALS`` times per visibility timeout, or more often."""
         qos: Any = getattr(consumer.task_consumer.channel, "qos", None)
         if hasattr(qos, "unacked_index_key"):  # another broker has leases of its own, or none
-            hub.call_repeatedly(qos.visibility_timeout / RENEWALS, self.renew, qos)
+            adopt(qos.channel, getattr(consumer.pool, "remember_messages", list)())
+            hub.call_repeatedly(min(PULSE_S, qos.visibility_timeout / RENEWALS), self.renew, qos)
 
     @staticmethod
     def renew(qos: Any) -> None:
-        """Set the time of every message held; one that was acknowledged meanwhile is not brought back (``XX``)."""
+        """Set the time of every message held; one that was acknowledged meanwhile is not brought back (``XX``).
+
+        Raises:
+            redis.exceptions.ConnectionError: there is no answer, or none in time. The loop then connects anew, at once
+                and altogether, where kombu would find out one connection after the other.
+        """
         held = list(qos._delivered)  # noqa: SLF001 - kombu has no public name for it
-        try:
-            with qos.channel.conn_or_acquire() as client:
-                if held:
-                    client.zadd(qos.unacked_index_key, dict.fromkeys(held, clock.redis_clock.now()), xx=True)
-                clock.learn(client)
-        except RedisError as error:
-            logger.warning("lease.renewal_failed held=%d error=%s", len(held), error)
+        with qos.channel.conn_or_acquire() as client:
+            if held:
+                client.zadd(qos.unacked_index_key, dict.fromkeys(held, clock.redis_clock.now()), xx=True)
+            clock.redis_clock.set(*client.time())
+        if qos.channel.is_lost(PULSE_S):
+            raise RedisConnectionError("BRPOP or an acknowledgement was not answered")
 
 
 class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -57,9 +71,8 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._thread: threading.Thread | None = None
 
     def start(self, worker: Any) -> None:
-        """Start the thread. The URL is that of the results, which may carry credentials and is not logged."""
-        url, queues = worker.app.conf.result_backend, [queue.name for queue in worker.app.conf.task_queues]
-        work = (url, queues, worker.hostname)
+        """Start the thread."""
+        work = ([queue.name for queue in worker.app.conf.task_queues], worker.hostname)
         self._thread = threading.Thread(target=self._work, args=work, name="ledger-sweep", daemon=True)
         self._thread.start()
 
@@ -69,8 +82,10 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     terminate = stop
 
-    def _work(self, url: str, queues: list[str], name: str) -> None:
-        with Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) as redis:
+    def _work(self, queues: list[str], name: str) -> None:
+        limits = {"socket_timeout": 3, "socket_connect_timeout": 3, "socket_keepalive": True}
+        pool = address.pool(settings.load().url, retry=Retry(NoBackoff(), 0), **limits)
+        with InsistentRedis.from_pool(pool) as redis:
             sweep = Sweep(redis, queues)
             while not self._over.wait(SWEEP_EVERY_S):
                 try:

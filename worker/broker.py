@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from producer.wire import MAX_HELD_BYTES
 from worker.envelopes import Unreadable, open_envelope
 from worker.leases import LeaseQoS
+from worker.steadfast import Steadfast
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def guarded(transport: type) -> type:
     """Derive a transport whose channels are guarded from one of kombu's; any other broker's is returned as it is."""
     if not issubclass(transport, kombu_redis.Transport):
         return transport
-    channel = type("GuardedChannel", (GuardedChannel, transport.Channel), {"QoS": BoundedQoS})
+    channel = type("GuardedChannel", (GuardedChannel, Steadfast, transport.Channel), {"QoS": BoundedQoS})
     return type("GuardedTransport", (transport,), {"Channel": channel})
 
 

@@ -13,8 +13,9 @@ from redis import Redis
 from producer import dead
 from producer.books import COUNTERS_KEY
 from producer.errors import FleetError, InternalError
+from producer.ids import deadline_of
 from producer.results import meta_key, read_meta
-from producer.wire import BEGUN_PREFIX
+from producer.wire import BEGUN_PREFIX, JOBS_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,18 @@ def is_suspect(redis: Redis, job_id: str) -> bool:
     return count is not None
 
 
-def is_answered(redis: Redis, job_id: str) -> bool:
-    """Tell, and count, whether a job that was delivered again has its outcome already."""
-    raw: Any = redis.get(meta_key(job_id))
-    if read_meta(raw) is None:
+def is_answered(redis: Redis, job_id: str, *, retries: int) -> bool:
+    """Tell, and count, whether a job that was delivered again has its outcome already.
+
+    A client removes a result that it has read. But its jobs are on the ledger until they end, so one that is not has
+    ended; unless the message is a retry, which goes on as Celery's own.
+    """
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.get(meta_key(job_id))
+        pipe.hexists(JOBS_KEY, job_id)
+        raw, is_open = pipe.execute()
+    struck_out = not is_open and retries == 0 and deadline_of(job_id) is not None
+    if read_meta(raw) is None and not struck_out:
         return False
     redis.hincrby(COUNTERS_KEY, "answered_before")
     return True

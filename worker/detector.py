@@ -18,12 +18,12 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from redis import BlockingConnectionPool, Redis
-from redis.backoff import ExponentialBackoff
+from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from producer import blobs, books, dead, wire
+from producer import address, blobs, books, dead, wire
 from producer.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -38,8 +38,10 @@ from worker.admission import Admission
 from worker.clock import redis_clock
 from worker.cpu import Plan
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
+from worker.insist import InsistentRedis
 from worker.memory import Room, give_back_large_blocks
 from worker.network import Network
+from worker.patience import PASSING, until_done
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Request:
         many: whether it is a batch.
         queue: where the message came from, or None.
         redelivered: whether the message was delivered before, as after a worker's death.
+        retries: how often the job was tried before.
     """
 
     images: Sequence[object]
@@ -71,6 +74,7 @@ class Request:
     many: bool = False
     queue: str | None = None
     redelivered: bool = False
+    retries: int = 0
 
     def as_dead(self, error: FleetError) -> dead.DeadJob:
         """Describe the job for the dead list."""
@@ -278,6 +282,9 @@ class Detector:
     def finish(self, job_id: str, queue: str | None, images: Sequence[object]) -> None:
         """Forget a job whose outcome is stored: remove its images' bytes, its count and its entry in the ledger."""
         refs = [image["ref"] for image in images if isinstance(image, dict) and isinstance(image.get("ref"), str)]
+        until_done(lambda: self._finish(job_id, queue, refs), unless=self._check_open)
+
+    def _finish(self, job_id: str, queue: str | None, refs: list[str]) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             for ref in refs:
                 if ref.startswith(wire.BLOB_PREFIX):
@@ -286,6 +293,10 @@ class Detector:
             if queue is not None:
                 books.strike_out(pipe, queue, job_id)
             self._execute(pipe, job_id)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise QueueClosedError
 
     def is_counted(self, job_id: str) -> bool:
         """Tell whether the death of this process would be held against the job."""
@@ -303,6 +314,10 @@ class Detector:
         seconds, _ = self._redis.time()
         said: dict[Any, Any] = {name: _describe(one, seconds) for name, one in self.networks.items()}
         self._redis.hset(wire.MODELS_KEY, mapping=said)
+
+    def drop_connections(self) -> None:
+        """Let go of idle connections to Redis, which may have been lost without a sign; new ones are made at need."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Say what is loaded and how busy it is, as plain JSON."""
@@ -364,8 +379,10 @@ class Detector:
         error, first = None, None
         try:
             error, first = self._enter(detecting)
+        except RedisError as problem:  # then it is a job like any other
+            logger.warning("job.not_counted job=%s error=%s", detecting.request.job_id, problem)
         except Exception:
-            logger.exception("job.not_counted job=%s", detecting.request.job_id)  # then it is a job like any other
+            logger.exception("job.not_counted job=%s", detecting.request.job_id)
         if error is not None:
             detecting.settle_all(error)
             return
@@ -381,13 +398,13 @@ class Detector:
         request = detecting.request
         if not request.job_id or self._closed:
             return None, None
-        if request.redelivered and deaths.is_answered(self._redis, request.job_id):
+        if request.redelivered and deaths.is_answered(self._redis, request.job_id, retries=request.retries):
             detecting.is_duplicate = True
             self.finish(request.job_id, request.queue, request.images)
             return Cancelled(), None
         self._counted.add(request.job_id)
         ref = _ref_of(request.images[0]) if _is_wanted(detecting) else None
-        with self._redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline() as pipe:
             deaths.begin(pipe, request.job_id)
             if ref is not None:
                 blobs.ask(pipe, ref, most_bytes=self._limits.max_bytes)
@@ -469,7 +486,7 @@ class Detector:
         outcome.thread = threading.current_thread().name
         began = time.monotonic()
         outcome.starts.setdefault("fetch", began)
-        data = self._fetch(request.images[index], fetched)
+        data = self._fetch(detecting, request.images[index], fetched)
         outcome.size_bytes = len(data)
         fetch_ms, began = _lap(began)
         times["fetch"], outcome.starts["decode"] = times.get("fetch", 0.0) + fetch_ms, began
@@ -482,13 +499,22 @@ class Detector:
         outcome.starts["infer"] = flight.started
         return flight
 
-    def _fetch(self, raw: object, fetched: object) -> bytes:
+    def _fetch(self, detecting: Detecting, raw: object, fetched: object) -> bytes:
         image, most = wire.Image.parse(raw), self._limits.max_bytes
-        if image.ref is None:
+        ref = image.ref
+        if ref is None:
             return image.data or b""
-        if fetched is None:
-            return blobs.get(self._redis, image.ref, most_bytes=most)
-        return blobs.read(self._redis, image.ref, fetched, most_bytes=most)
+
+        def read() -> bytes:
+            if fetched is None or isinstance(fetched, PASSING):
+                return blobs.get(self._redis, ref, most_bytes=most)
+            return blobs.read(self._redis, ref, fetched, most_bytes=most)
+
+        def unless() -> None:
+            self._check_open()
+            _check_still_wanted(detecting)
+
+        return until_done(read, unless=unless)
 
 
 class _SelfTest(Future[bool]):
@@ -552,17 +578,17 @@ def _is_wanted(detecting: Detecting) -> bool:
 
 
 def _connect(url: str, *, connections: int) -> Redis:
-    """Connect for the decode threads and finishers; a server that is away for a while is waited for."""
-    pool = BlockingConnectionPool.from_url(
+    """Connect for the decode threads and finishers. One try each: what may be tried again, is (:func:`until_done`)."""
+    pool = address.pool(
         url,
         max_connections=connections,
-        health_check_interval=10,
+        health_check_interval=3,
         socket_keepalive=True,
-        socket_timeout=15,
-        socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 8),
+        socket_timeout=2.5,
+        socket_connect_timeout=3,
+        retry=Retry(NoBackoff(), 0),
     )
-    return Redis(connection_pool=pool)
+    return InsistentRedis.from_pool(pool)
 
 
 def _describe(one: Network, seen_at: float) -> str:

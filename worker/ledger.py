@@ -20,6 +20,7 @@ from producer.books import strike_out
 from producer.envelope import UNACKED_INDEX_KEY
 from producer.ids import deadline_of
 from producer.wire import JOBS_KEY, LEDGER_PREFIX, PRIORITY_SEPARATOR, REPLAYED_PREFIX, ledger_key, queue_keys
+from worker.insist import MAY_EXCEED
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,9 @@ HEAD = 20
 
 #: Sends a job again unless it is waiting, held or ended after all. Keys: list, ledger, jobs, suspects, unacked index,
 #: result. Arguments: id. Its message goes to the end that is served next.
-RESEND = """
+RESEND = (
+    MAY_EXCEED
+    + """
 if redis.call('ZSCORE', KEYS[5], ARGV[1]) or redis.call('EXISTS', KEYS[6]) == 1 then return 0 end
 local message = redis.call('HGET', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -50,6 +53,7 @@ if redis.call('LPOS', KEYS[1], message) then return 0 end
 redis.call('RPUSH', KEYS[1], message)
 return 1
 """
+)
 
 
 class Sweep:
@@ -102,7 +106,7 @@ class Sweep:
         late = self._late(ids, now)
         over = [job_id for job_id, known in zip(ids, ended, strict=True) if known or job_id in late]
         missing = [one for one, score in zip(ids, held, strict=True) if score is None and one not in set(over)]
-        with self._redis.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline() as pipe:
             for job_id in over:
                 strike_out(pipe, name.partition(PRIORITY_SEPARATOR)[0], job_id)
             pipe.zrem(SUSPECTS_KEY, "", *(one for one in ids if one not in set(missing)))
@@ -110,7 +114,7 @@ class Sweep:
                 pipe.zadd(SUSPECTS_KEY, {job_id: now}, nx=True)
             pipe.zmscore(SUSPECTS_KEY, ["", *missing])
             since = pipe.execute()[-1][1:]
-        due = [one for one, when in zip(missing, since, strict=True) if when and now - when >= MISSING_FOR_S]
+        due = [one for one, when in zip(missing, since, strict=True) if when and now - float(when) >= MISSING_FOR_S]
         again = [job_id for job_id in due if self._send_again(name, job_id)]
         return len(ids) - len(over), again
 

@@ -168,15 +168,23 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def flush(self) -> None:
         """After broker loss: jobs in flight go on and store their results, and keep their places.
 
-        Celery has just freed all places, so theirs are taken again. Their messages cannot be acknowledged any more,
-        and trying to would end the worker: they come back, and are recognised by their results.
+        Celery has just freed all places, so theirs are taken again. Their messages cannot be acknowledged until there
+        is a connection, and trying to would end the worker: what ends meanwhile comes back, and is recognised.
         """
         self._freed = 0
+        self._engine.drop_connections()
         semaphore = self.options.get("semaphore")
         for job in self._jobs.values():
             job.forget_message()
             if semaphore is not None:
                 semaphore.acquire(_nothing)
+
+    def remember_messages(self) -> list[Any]:
+        """After a reconnect: let the jobs in flight be acknowledged again, and return their messages."""
+        requests = [job.callback.__self__ for job in self._jobs.values() if job.callback is not None]
+        for request in requests:
+            request.acknowledged = False
+        return [request.message for request in requests]
 
     def on_close(self) -> None:
         """Give back the jobs that have no place yet, so that other workers can begin them while this one drains."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import platformdirs
 
+from producer.address import SENTINEL_SCHEME, SentinelAddress
 from producer.errors import InvalidRequest
 from producer.redis_url import DEFAULT_URL, URL_FILE_VARIABLE, URL_VARIABLE, check_url, hide_password, url_of
 from producer.wire import MAX_IMAGE_BYTES, check_model_name
@@ -181,8 +182,11 @@ def describe(settings: Settings) -> dict[str, str]:
 
 
 def _url(text: str) -> str:
+    if text.startswith(SENTINEL_SCHEME):
+        SentinelAddress.parse(text)
+        return text
     if not text.startswith(("redis://", "rediss://")):  # what Celery's broker and the image store both understand
-        raise ValueError("expected redis:// or rediss://")
+        raise ValueError("expected redis://, rediss:// or sentinel://")
     return check_url(text)
 
 

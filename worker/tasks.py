@@ -62,6 +62,7 @@ class DetectTask(Task):  # type: ignore[misc]
                 many=self.batch,
                 queue=queue,
                 redelivered=bool(delivery.get("redelivered")),
+                retries=request.get("retries") or 0,
             )
         )
 

