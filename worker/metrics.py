@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 
+from producer import address
 from producer.status import Status, read_status
 from producer.wire import model_of
 from worker.cpu import Plan
@@ -187,7 +188,7 @@ def make_registry(worker: str, pool: PoolInfo, plan: Plan, redis: Redis) -> tupl
 
 def connect(url: str) -> Redis:
     """Connect for the figures in Redis; whoever asks is not kept waiting for a server that is away."""
-    return Redis.from_url(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S)
+    return address.connect(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S)
 
 
 def serve(registry: CollectorRegistry, host: str, port: int) -> Callable[[], None]:

@@ -48,7 +48,7 @@ class ObserveStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self._stops.pop()()
 
     def _serve(self, worker: Any, chosen: settings.Settings) -> None:
-        redis = metrics.connect(worker.app.conf.result_backend)
+        redis = metrics.connect(chosen.url)
         plan = cpu.make_plan(chosen)
         registry, jobs = metrics.make_registry(worker.hostname, lambda: worker.pool.info, plan, redis)
         for model in chosen.models:
