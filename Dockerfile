@@ -35,7 +35,8 @@ ENV PATH=/opt/fleet/bin:$PATH \
 USER 10001
 WORKDIR /tmp
 STOPSIGNAL SIGTERM
-# The same as `fleet-worker health`, without starting Python every few seconds.
+# The same as `fleet-worker health` (ready), without starting Python every few seconds. Whether it lives, which is what
+# a restart should hang on, the file without ".ready" says.
 HEALTHCHECK --interval=5s --timeout=10s --start-period=60s --retries=3 \
-    CMD test "$(( $(date +%s) - $(stat -c %Y /tmp/fleet-worker.health || echo 0) ))" -lt 20
-CMD ["celery", "-A", "worker.app", "worker", "--loglevel", "INFO", "--hostname", "detect@%h"]
+    CMD test "$(( $(date +%s) - $(stat -c %Y /tmp/fleet-worker.health.ready || echo 0) ))" -lt 20
+CMD ["celery", "-q", "-A", "worker.app", "worker", "--loglevel", "INFO", "--hostname", "detect@%h"]

@@ -57,7 +57,7 @@ lock:
 	$(COMPILE) --extra local -o requirements.lock
 	$(COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) --extra bench -c requirements.lock -o requirements-bench.lock
-	$(COMPILE) --extra worker --extra flower -c requirements.lock -o requirements-image.lock
+	$(COMPILE) --extra worker --extra flower --extra otel -c requirements.lock -o requirements-image.lock
 
 # The other servers of the bench, each in an environment of its own.
 lock-peers:

@@ -19,6 +19,7 @@ from producer.cli_autoscale import autoscale
 from producer.cli_dead import dead
 from producer.cli_film import detect_films, watch
 from producer.cli_status import status
+from producer.cli_top import top
 from producer.client import Client
 from producer.errors import FleetError, InvalidImage, InvalidRequest, UnknownModel
 from producer.local import LocalFleetError, local_fleet
@@ -72,6 +73,7 @@ main.add_command(autoscale)
 main.add_command(dead)
 main.add_command(status)
 main.add_command(watch)
+main.add_command(top)
 
 
 @main.command()

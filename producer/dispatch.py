@@ -14,6 +14,7 @@ from producer.books import Limits, Verdict
 from producer.clock import ServerClock
 from producer.envelope import control_channel, revoke_message
 from producer.errors import InvalidRequest, Overloaded, UnknownModel
+from producer.hooks import begin_sending
 from producer.ids import deadline_of
 from producer.images import Picture
 from producer.requests import Request, Terms, build, withdraw_commands
@@ -93,9 +94,22 @@ class Dispatch:
             Overloaded: the queue is full, or Redis's memory is.
             Unreachable: Redis does not answer.
         """
+        sending = begin_sending()
+        try:
+            job_id, promise = yield from self._submit(pictures, terms, waiting, many=many, headers=sending.headers)
+        except BaseException as error:
+            sending.end(None, error)
+            raise
+        sending.end(job_id, None)
+        return job_id, promise
+
+    def _submit(
+        self, pictures: Sequence[Picture], terms: Terms, waiting: Waiting[F], *, many: bool, headers: Mapping[str, str]
+    ) -> Steps[tuple[str, F]]:
         until = time.monotonic() + terms.deadline_s
         model = yield from self.choose(terms.model)
-        request = build(pictures, terms, many=many, model=model, client_id=self.client_id, now=self.clock.now())
+        now = self.clock.now()
+        request = build(pictures, terms, many=many, model=model, client_id=self.client_id, now=now, headers=headers)
         # Waited for before it is sent: a fast worker's answer must find somebody.
         promise = waiting.add(request.job_id, deadline_of(request.job_id))
         # Where each job has a channel of its own, the reader has to be woken to join it.

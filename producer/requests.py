@@ -6,7 +6,7 @@ Stage: between the images that were read and the round trip that sends them. Nei
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict
@@ -190,7 +190,14 @@ def withdraw_commands(job_id: str, images: int | None) -> list[Command]:
 
 
 def build(  # noqa: PLR0913 - pure: everything it needs is an argument
-    pictures: Sequence[Picture], terms: Terms, *, many: bool, model: str, client_id: str, now: float
+    pictures: Sequence[Picture],
+    terms: Terms,
+    *,
+    many: bool,
+    model: str,
+    client_id: str,
+    now: float,
+    headers: Mapping[str, str] | None = None,
 ) -> Request:
     """Build the job that sends ``pictures`` to ``model``.
 
@@ -201,6 +208,7 @@ def build(  # noqa: PLR0913 - pure: everything it needs is an argument
         model: the model that was chosen.
         client_id: who waits for the result.
         now: seconds since 1970 by Redis's clock.
+        headers: more headers of the message.
 
     Raises:
         InvalidRequest: a batch that is empty or too large.
@@ -230,7 +238,7 @@ def build(  # noqa: PLR0913 - pure: everything it needs is an argument
         priority=terms.priority,
         argsrepr=describe(pictures),
         kwargsrepr=repr(options),
-        own_headers={SENT_AT_HEADER: round(now, 4)},
+        own_headers={SENT_AT_HEADER: round(now, 4), **(headers or {})},
         tag=job_id,  # so that the ledger finds the message among those that workers hold
     )
     once = _once(pictures, terms, queue, many=many)

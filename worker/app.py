@@ -13,12 +13,15 @@ from kombu.entity import Exchange, Queue
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+import worker.remote  # noqa: F401 - registers what a worker answers, for the asking command as well
 from producer import wire
 from producer.address import SENTINEL_SCHEME, SentinelAddress, sentinel_options
 from producer.redis_url import tls_of
-from worker import codecs, cpu, settings
+from worker import codecs, cpu, logs, settings
 from worker.bootsteps import LeaseRenewal, SweepStep
 from worker.control import ControlGuard
+from worker.health import HealthStep
+from worker.observe import ObserveStep
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
 OTHER_QUEUE = "fleet"
@@ -85,9 +88,12 @@ def _queue(name: str) -> Queue:
 
 
 codecs.install()
+logs.follow()
 app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP")
 app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
 app.steps["consumer"].add(ControlGuard)
 app.steps["worker"].add(SweepStep)
+app.steps["worker"].add(ObserveStep)
+app.steps["worker"].add(HealthStep)

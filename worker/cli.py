@@ -8,20 +8,17 @@ import importlib.util
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
 from celery.bin.celery import celery
 
 from producer.wire import check_model_name
-from worker import assets, cpu, embedded, local, memory, models, settings
+from worker import assets, cpu, embedded, health, local, memory, models, settings
+from worker.cli_timeline import timeline
 from worker.complaints import checked as _checked
 from worker.complaints import chosen_settings as _settings
 from worker.models_cli import models_group
-
-#: A health file older than this means that the loop hangs or the networks fail.
-HEALTHY_WITHIN_S = 20.0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +28,7 @@ def main() -> None:
 
 
 main.add_command(models_group)
+main.add_command(timeline)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -108,17 +106,16 @@ def doctor() -> None:
         click.echo(sentence)
 
 
-@main.command()
-def health() -> None:
-    """Exit with 0 if this host's worker is healthy: its loop turns and its networks answer."""
+@main.command(name="health")
+@click.option("--live", is_flag=True, help="Only whether a restart would help: its loop turns and its networks answer.")
+def tell_health(live: bool) -> None:
+    """Exit with 0 if this host's worker is ready: its loop turns, its networks answer, Redis answers, it takes jobs."""
     path = _settings().health_file
-    try:
-        age_s = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        raise click.ClickException(f"{path} is not there: the worker is not ready yet.") from None
-    if age_s > HEALTHY_WITHIN_S:
-        raise click.ClickException(f"{path} was last touched {age_s:.0f} s ago: the worker hangs or its networks fail.")
-    click.echo("healthy")
+    if (problem := health.problem_of(path)) is not None:
+        raise click.ClickException(f"{problem}: the worker has not started yet, hangs, or its networks fail.")
+    if not live and (problem := health.problem_of(health.ready_file(path))) is not None:
+        raise click.ClickException(f"{problem}: the worker cannot reach Redis, or stops.")
+    click.echo("alive" if live else "ready")
 
 
 def _complain_of_lost(workers: "list[subprocess.Popen[bytes]]") -> None:

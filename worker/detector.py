@@ -93,7 +93,9 @@ class Request:
 class Outcome:
     """What became of one image; complete when its :class:`Detecting` is settled.
 
-    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``.
+    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``. The last four
+    say where its way led, for :mod:`worker.trail`: when stages began, by the monotonic clock, on which decode thread,
+    how many bytes, in which infer request.
     """
 
     network: Network
@@ -103,6 +105,10 @@ class Outcome:
     error: FleetError | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     done_at: float = 0.0
+    starts: dict[str, float] = field(default_factory=dict)
+    thread: str = ""
+    size_bytes: int = 0
+    slot: int | None = None
 
     def result(self, *, worker: str, queued_ms: float) -> wire.Result:
         """Build the public result: filter, map to the original image, clip, name the labels.
@@ -402,7 +408,7 @@ class Detector:
             deaths.begin(pipe, request.job_id)
             if ref is not None:
                 blobs.ask(pipe, ref, most_bytes=self._limits.max_bytes)
-            asked_at = time.monotonic()
+            detecting.outcomes[0].starts["fetch"] = asked_at = time.monotonic()
             begun, _, *first = pipe.execute(raise_on_error=False)
             detecting.outcomes[0].timings_ms["fetch"], _ = _lap(asked_at)
         if isinstance(begun, Exception):
@@ -478,16 +484,20 @@ class Detector:
         if self._closed:
             raise QueueClosedError
         _check_still_wanted(detecting)
+        outcome.thread = threading.current_thread().name
         began = time.monotonic()
+        outcome.starts.setdefault("fetch", began)
         data = self._fetch(detecting, request.images[index], fetched)
+        outcome.size_bytes = len(data)
         fetch_ms, began = _lap(began)
-        times["fetch"] = times.get("fetch", 0.0) + fetch_ms
+        times["fetch"], outcome.starts["decode"] = times.get("fetch", 0.0) + fetch_ms, began
         _check_still_wanted(detecting)
         tensor, outcome.frame = decode.to_input(data, self._limits, outcome.network.spec.fit, self._room)
         del data, fetched  # the next line may wait
         times["decode"], _ = _lap(began)
         flight = self.queues[outcome.network.spec.name].submit(tensor)
-        times["wait"] = flight.waited_s * 1000
+        times["wait"], outcome.slot = flight.waited_s * 1000, flight.slot
+        outcome.starts["infer"] = flight.started
         return flight
 
     def _fetch(self, detecting: Detecting, raw: object, fetched: object) -> bytes:

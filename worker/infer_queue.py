@@ -48,15 +48,17 @@ class Inference(Future[Array]):
     Attributes:
         waited_s: how long ``submit`` waited for a free request.
         infer_s: from the start of the request to its completion; 0.0 until then.
+        slot: number of the request that runs it, from 0.
 
     Thread-safe. Done callbacks run on OpenVINO's completion thread; after a failure on the queue's supervisor, after a
     cancel on the thread that cancelled. They must hand over and return.
     """
 
-    def __init__(self, tensor: Array, waited_s: float, abort: Callable[["Inference"], bool]) -> None:
+    def __init__(self, tensor: Array, waited_s: float, slot: int, abort: Callable[["Inference"], bool]) -> None:
         super().__init__()
         self.tensor: Array | None = tensor  # OpenVINO reads this memory while the request runs
         self.waited_s = waited_s
+        self.slot = slot
         self.infer_s = 0.0
         self.started = time.monotonic()
         self.begun = False  # until then the request still shows the state of the run before
@@ -77,9 +79,10 @@ class Inference(Future[Array]):
 class _Slot:
     """One infer request: free, running ``flight``, or running ``stopping``, which was given up."""
 
-    __slots__ = ("flight", "request", "stopping", "stopping_since")
+    __slots__ = ("flight", "number", "request", "stopping", "stopping_since")
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, number: int, request: Any) -> None:
+        self.number = number
         self.request = request
         self.flight: Inference | None = None
         self.stopping: Inference | None = None
@@ -111,7 +114,7 @@ class InferQueue:
         self._check_every_s = check_every_s
         self._abandon_after_s = abandon_after_s
         self._lock = threading.Lock()
-        self._slots = {_Slot(compiled.create_infer_request()) for _ in range(requests)}
+        self._slots = {_Slot(number, compiled.create_infer_request()) for number in range(requests)}
         # As many again, made now: to make one later waits for the very inference that does not end.
         self._spares = [compiled.create_infer_request() for _ in range(requests)]
         self._abandoned: list[Any] = []
@@ -152,7 +155,7 @@ class InferQueue:
         tensor = self._check(tensor)
         began = time.monotonic()
         slot = self._take(timeout_s)
-        flight = Inference(tensor, time.monotonic() - began, self._abort)
+        flight = Inference(tensor, time.monotonic() - began, slot.number, self._abort)
         with self._lock:
             if self._closed:  # close() has not seen this flight, so it must not start
                 raise QueueClosedError("the infer queue is closed")
@@ -330,7 +333,7 @@ class InferQueue:
         with self._lock:
             if slot.stopping is not flight or not self._spares:
                 return
-            fresh = _Slot(self._spares.pop())
+            fresh = _Slot(slot.number, self._spares.pop())
             slot.stopping = None
             self._slots.discard(slot)
             self._slots.add(fresh)

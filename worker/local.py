@@ -69,6 +69,8 @@ def fleet(settings: Settings, *, workers: int = 1, port: int = 0, extra: Sequenc
                 "FLEET_MODEL_STORE": str(settings.model_store),
                 "FLEET_HEALTH_FILE": str(sign),
             }
+            if settings.metrics_port:
+                environ["FLEET_METRICS_PORT"] = str(settings.metrics_port + number - 1)
             started.append(start_worker(f"local{number}@%h", environ, extra=extra))
         await_ready(started, signs)
         yield Fleet(url, started)

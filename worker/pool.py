@@ -52,12 +52,10 @@ from worker import cpu, detector, models, settings
 from worker.alarms import Alarms
 from worker.bell import Bell
 from worker.bodies import Body, Finishers, Interrupted
+from worker.health import SIGN_EVERY_S, Health
 from worker.request import Stage, staged
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two self-tests of the networks.
-HEALTH_EVERY_S = 5.0
 
 #: Threads that run Celery's tracer for jobs whose asynchronous stage is over; they mostly wait for Redis.
 FINISHERS = 2
@@ -150,6 +148,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         except (models.ModelError, settings.SettingsError) as error:
             logger.critical("%s", error)
             raise WorkerShutdown(EX_FAILURE) from None
+        self.health = Health(settings.load().health_file)
         self._does_debug = False  # Celery would log each message as it is, image included
         self._finishers = Finishers(FINISHERS)
         signals.worker_shutting_down.connect(self._on_told_to_stop)
@@ -161,7 +160,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._alarms.meet(hub)
         self._bell.listen(hub, self._settle)
         self._bell.ring()
-        hub.call_repeatedly(HEALTH_EVERY_S, self._check_health)
+        hub.call_repeatedly(SIGN_EVERY_S, self._check_health)
         hub.call_soon(self._check_health)
         hub.call_soon(self._announce)
         hub.call_repeatedly(ANNOUNCE_EVERY_S, self._announce)
@@ -189,6 +188,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def on_close(self) -> None:
         """Give back the jobs that have no place yet, so that other workers can begin them while this one drains."""
+        self._aside(self.health.stops, "health.touch_failed")
         if (semaphore := self.options.get("semaphore")) is not None:
             semaphore.clear()
         waiting = [one for one in state.requests.values() if one not in state.active_requests]
@@ -429,7 +429,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     # ------------------------------------------------------------------------------------------------- health
 
     def _announce(self) -> None:
-        self._aside(self._engine.announce, "engine.announce_failed")
+        self._aside(self._say_served, "engine.announce_failed")
+
+    def _say_served(self) -> None:
+        self._engine.announce()
+        self.health.redis_answers()
 
     def _note_health(self, job: Job, returned: Any) -> None:
         """Note when a network last gave an answer; ``returned`` is the tracer's (failed, value, runtime)."""
@@ -438,14 +442,14 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def _check_health(self) -> None:
         """Touch the health file while the networks answer; jobs that were answered lately prove it as well."""
-        if time.monotonic() - self._answered_at < HEALTH_EVERY_S:
-            self._aside(_touch, "health.touch_failed")
+        if time.monotonic() - self._answered_at < SIGN_EVERY_S:
+            self._aside(self.health.networks_answer, "health.touch_failed")
         else:
             self._engine.check().add_done_callback(self._on_checked)
 
     def _on_checked(self, test: Future[bool]) -> None:
         if test.result():
-            self._aside(_touch, "health.touch_failed")
+            self._aside(self.health.networks_answer, "health.touch_failed")
         else:
             logger.error("health.self_test_failed")
 
@@ -485,10 +489,6 @@ class NoAutoscaler:
             "--autoscale does not fit this pool: it runs no child processes, and more jobs do not make inference "
             "faster. Leave it out; to scale, start more workers (docker compose up --scale worker=N)."
         )
-
-
-def _touch() -> None:
-    settings.load().health_file.touch()
 
 
 def _nothing() -> None:

@@ -72,6 +72,14 @@ class Settings:
     remote_control: bool = True
     #: File whose age tells whether the worker is healthy.
     health_file: Path = Path(tempfile.gettempdir()) / "fleet-worker.health"
+    #: Where traces go: otlp (OpenTelemetry's own variables say where), file:<path>, or empty for none.
+    traces: str = ""
+    #: text, or json: one line of JSON an event.
+    log: str = "text"
+    #: Port of the metrics for Prometheus; 0 serves none.
+    metrics_port: int = 0
+    #: Address that the metrics are served on.
+    metrics_host: str = "127.0.0.1"
 
 
 class _Reader:
@@ -133,6 +141,10 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "drain_s": (_seconds, defaults.drain_s),
         "remote_control": (_switch, defaults.remote_control),
         "health_file": (_path, defaults.health_file),
+        "traces": (_traces, defaults.traces),
+        "log": (_one_of("text", "json"), defaults.log),
+        "metrics_port": (_whole(0, 65535), defaults.metrics_port),
+        "metrics_host": (_host, defaults.metrics_host),
     }
     values = {name: reader.read(name, parse, default) for name, (parse, default) in parsers.items()}
     known = {PREFIX + name.upper() for name in parsers} | {URL_FILE_VARIABLE}
@@ -147,9 +159,9 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
 #: Variables with our prefix that others read: tests, the producer's command line, docker-compose.yml.
 _FOREIGN = frozenset(
     {
-        *("FLEET_TEST_ASSETS", "FLEET_MODEL", "FLEET_LOG"),
+        *("FLEET_TEST_ASSETS", "FLEET_MODEL"),
         *("FLEET_SECRETS", "FLEET_REDIS_PORT", "FLEET_REDIS_MEMORY", "FLEET_REDIS_MEM_LIMIT"),
-        *("FLEET_FLOWER_PORT", "FLEET_WORKER_MEMORY"),
+        *("FLEET_FLOWER_PORT", "FLEET_WORKER_MEMORY", "FLEET_PROMETHEUS_PORT", "FLEET_GRAFANA_PORT"),
     }
 )
 
@@ -196,6 +208,18 @@ def _device(text: str) -> str:
     if not text:
         raise ValueError("expected an OpenVINO device such as CPU, GPU or AUTO")
     return text.upper()
+
+
+def _traces(text: str) -> str:
+    if text not in ("", "otlp") and not (text.startswith("file:") and len(text) > len("file:")):
+        raise ValueError("expected otlp, or file: and a path")
+    return text
+
+
+def _host(text: str) -> str:
+    if not text or any(sign.isspace() or sign == "/" for sign in text):
+        raise ValueError("expected an address such as 127.0.0.1, or 0.0.0.0 for all")
+    return text
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

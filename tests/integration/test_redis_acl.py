@@ -313,3 +313,25 @@ class _Pages:
                 return reply.read().decode() if reply.status == 200 else None
             except OSError:
                 return None
+
+
+def test_an_operator_may_watch_and_a_worker_may_tell_all_its_figures(
+    guarded: Guarded, worker: Worker, unused_port: int, store: Path, tmp_path: Path
+) -> None:
+    """Given a worker with metrics, when an operator looks with `fleet top`, then nobody is refused anything."""
+    watched = spawn(guarded.url("worker"), store, tmp_path, "watched", metrics_port=unused_port)
+    eventually(watched.is_ready, "a ready worker", 60)
+    guarded.admin.acl_log_reset()
+    command = [str(Path(sys.executable).with_name("fleet")), "top", "--once", "--interval", "1"]
+    environ = {**os.environ, "FLEET_URL": guarded.url("operator"), "COLUMNS": "120"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    asked = http.client.HTTPConnection("127.0.0.1", unused_port, timeout=10)
+    asked.request("GET", "/metrics")
+    figures = asked.getresponse().read().decode()
+    asked.close()
+    watched.stop()
+    assert watched.name in done.stdout
+    assert "no events yet" not in done.stdout
+    assert "\nfleet_redis_up 1.0\n" in figures
+    assert "\nfleet_redis_memory_used_bytes " in figures
+    assert {one for one in guarded.refused() if one[0] in USERS} == set()

@@ -36,6 +36,7 @@ SHARED = {
     "envelope",
     "ids",
     "results",
+    "status",
 }
 
 #: The bench sends as any application does.
