@@ -24,8 +24,10 @@ demo: $(VENV)/.runtime
 	@set -e; photos="$(IMAGES)"; if [ -z "$$photos" ]; then photos=$$($(BIN)/fleet-worker samples $(VENV)/samples); fi; \
 	$(BIN)/fleet detect --local --draw demo $$photos
 
+# Three processes: most tests wait for workers to start, and each has its own server. TESTS="tests/unit -n 0" for some.
+TESTS ?= tests
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock

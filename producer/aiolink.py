@@ -51,8 +51,9 @@ class AsyncPort:
             case Pause(seconds):
                 await asyncio.sleep(seconds)
             case Open(pattern, channels):
-                await self.close()
-                await self._drop_idle()
+                if self._pubsub is not None:
+                    await self.close()
+                    await self._drop_idle()
                 self._pubsub = self._redis.pubsub()
                 if pattern is not None:
                     await self._pubsub.psubscribe(pattern)

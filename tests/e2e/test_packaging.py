@@ -19,7 +19,12 @@ from tests.e2e.kit import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 #: Modules that need an extra, by the extra; all others of their package do with the base, or with ``worker``.
-EXTRAS = {"draw": {"producer/draw.py", "producer/film.py", "producer/camera.py"}, "local": {"worker/valkey.py"}}
+EXTRAS = {
+    "draw": {"producer/draw.py", "producer/film.py", "producer/camera.py"},
+    "local": {"worker/valkey.py"},
+    "otel": {"producer/tracing.py", "worker/tracing.py"},
+    "timeline": {"worker/timeline_picture.py"},
+}
 
 
 def tracked(*under: str) -> list[str]:
@@ -143,7 +148,7 @@ def test_what_is_imported_is_declared() -> None:
         if name.startswith("worker/bench"):
             allowed |= requirements("local") | requirements("bench")
         for package in imports(name):
-            owners = {owner.lower() for owner in distributions[package]}
+            owners = {owner.lower().replace("_", "-") for owner in distributions[package]}
             assert owners & allowed, f"{name} imports {package}, which is in {owners}"
 
 

