@@ -170,7 +170,7 @@ VERSION = version("detection-fleet")
 #: Counters that stand in Redis: name, field of the hash, help.
 COUNTERS = (
     ("fleet_redeliveries", "redelivered", "Messages that came again, as after a worker's death; fleet-wide."),
-    ("fleet_duplicates", "duplicates", "Jobs that came again and were recognised as answered; fleet-wide."),
+    ("fleet_duplicates", "answered_before", "Jobs that came again and were recognised as answered; fleet-wide."),
 )
 
 

@@ -459,6 +459,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         def guarded() -> bool:
             try:
                 work()
+            except UNREACHABLE as error:
+                logger.warning("%s error=%s", event, error)
             except Exception:
                 logger.exception("%s", event)
             return True
