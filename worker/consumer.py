@@ -10,6 +10,7 @@ import random
 import time
 from typing import Any
 
+from celery.worker import state
 from kombu.connection import Connection
 
 from worker import clock
@@ -52,8 +53,12 @@ class FleetConsumer(GuardedConsumer):
     def on_send_event_buffered(self) -> None:
         """Send what is buffered a little later; Celery itself sends when 24 events wait.
 
-        A loop that was reset has lost its timers, so a time that has passed counts as no timer at all.
+        A loop that was reset has lost its timers, so a time that has passed counts as no timer at all. A worker that
+        ends has no later: Flower would show its last jobs as active for ever.
         """
+        if state.should_stop is not None:
+            self._flush_events()
+            return
         now = time.monotonic()
         if self.hub and now >= self._events_due_at:
             self._events_due_at = now + EVENTS_WITHIN_S

@@ -52,6 +52,22 @@ def test_jobs_in_flight_are_finished_and_the_others_go_to_another_worker_at_once
     assert not later.ready()
 
 
+def test_the_last_jobs_of_a_worker_send_their_events(fleet: Fleet) -> None:
+    """Given two jobs at work, when the worker drains and ends, then whoever listens has seen both succeed."""
+    worker = fleet.start(extra=SMALL)
+    gates = [fleet.gate().entered() for _ in range(2)]
+    with fleet.events() as events:
+        worker.signal(signal.SIGTERM)
+        eventually(lambda: "Warm shutdown" in worker.log, "the shutdown")
+        for gate in gates:
+            gate.open()
+        assert worker.wait() == 0
+        ended = {gate.job.id for gate in gates}
+        eventually(
+            lambda: ended <= {one.get("uuid") for one in events if one["type"] == "task-succeeded"}, "the events"
+        )
+
+
 def test_what_is_given_back_keeps_its_order(fleet: Fleet) -> None:
     """Given jobs at hand and others behind them, when the worker drains, then the oldest are the next again."""
     first = fleet.start(extra=SMALL)
