@@ -9,7 +9,7 @@ from typing import Any
 
 from redis import Redis
 
-from producer import wire
+from producer import blobs, wire
 from producer.books import COUNTERS_KEY
 from tests.soak import pictures
 
@@ -66,8 +66,10 @@ def judge_answers(
 
 def judge_rest(verdict: Verdict, redis: Redis, stats: Mapping[str, Any], *, connections_of: int) -> None:
     """Look for what a job or a worker may have left behind."""
-    prefixes = (wire.BLOB_PREFIX, wire.BEGUN_PREFIX, wire.LEDGER_PREFIX)
+    prefixes = (wire.BEGUN_PREFIX, wire.LEDGER_PREFIX)
     left = {prefix: sum(1 for _ in redis.scan_iter(f"{prefix}*", count=1000)) for prefix in prefixes}
+    images = [redis.get(key) for key in redis.scan_iter(f"{wire.BLOB_PREFIX}*", count=1000)]
+    left["images"] = sum(image != blobs.CANCELLED.decode() for image in images)
     left |= {"unacked": redis.hlen("unacked"), "jobs on the ledger": redis.hlen(wire.JOBS_KEY)}
     busy = {name: (said["pool"]["jobs"], said["pool"]["models"]) for name, said in stats.items()}
     in_use = sum(jobs + sum(one["in_flight"] for one in models.values()) for jobs, models in busy.values())
@@ -76,6 +78,7 @@ def judge_rest(verdict: Verdict, redis: Redis, stats: Mapping[str, Any], *, conn
         "messages delivered again": counters.get("redelivered", 0),
         "  of them answered before, and dropped": counters.get("answered_before", 0),
         "left in Redis": left,
+        "  marks of submits that were given up, until their time": len(images) - left["images"],
         "requests and places in use": in_use,
         "connections to Redis": len(redis.client_list()),
     }
