@@ -5,6 +5,7 @@ Stage: under everything that talks to Redis. A conversation is a generator that 
 :func:`drive_async` do the work; so retries, back-pressure, cancelling and the reading of results exist once.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
@@ -101,12 +102,16 @@ def drive(steps: Steps[T], do: Callable[[Effect], Any]) -> T:
 
 
 async def drive_async(steps: Steps[T], do: Callable[[Effect], Awaitable[Any]]) -> T:
-    """Do what :func:`drive` does, with a ``do`` to await."""
+    """Do what :func:`drive` does, with a ``do`` to await; a cancel ends it, even one that ``do`` swallows."""
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task else 0
     try:
         effect = next(steps)
         while True:
             try:
                 reply = await do(effect)
+                if task and task.cancelling() > cancels:  # lost in the wait_for of Python 3.11
+                    raise asyncio.CancelledError
             except (RedisError, OSError) as error:
                 effect = steps.throw(error)
             else:

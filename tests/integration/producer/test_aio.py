@@ -232,3 +232,19 @@ def test_a_closed_client_lets_nobody_hang(url: str) -> None:
             await client.submit(PICTURE)
 
     asyncio.run(main())
+
+
+def test_a_cancel_is_heard_wherever_it_meets_a_detect(url: str) -> None:
+    """Given a task that detects, when it is cancelled after any number of turns of the loop, then it ends."""
+
+    async def main() -> None:
+        for turns in range(80):
+            async with AsyncClient(url) as client:
+                task = asyncio.create_task(client.detect(LARGE))
+                for _ in range(turns % 40):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.wait_for(task, 10)
+
+    asyncio.run(main())
