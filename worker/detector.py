@@ -250,7 +250,7 @@ class Detector:
             name: InferQueue(one.compiled, settings.requests or max(2, 2 * one.optimal_requests))
             for name, one in self.networks.items()
         }
-        self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
+        self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels, settings.jpeg_scale)
         self._room = Room(settings.max_pixels)
         self._keep_invalid = settings.keep_invalid
         self._redis = _connect(settings.url, connections=plan.decoders + 3)
