@@ -1,7 +1,7 @@
 """How much faster a large JPEG becomes the input when it is decoded at a smaller scale.
 
-Stage: beside the bench, for docs/performance.md: ``python -m benchmarks.jpeg_scale``. Every photo is enlarged to 12 megapixels, with a camera's grain; both
-ways take turns, and ratios are the median of the turns' own.
+Stage: beside the bench, for docs/performance.md: ``python -m benchmarks.jpeg_scale``. Every photo is enlarged to 12
+megapixels, with a camera's grain; both ways take turns, and ratios are the median of the turns' own.
 """
 
 import math
