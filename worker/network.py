@@ -111,7 +111,7 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
     if spec.precision and not settings.precision:
         chosen["INFERENCE_PRECISION_HINT"] = spec.precision
     try:
-        compiled = core.compile_model(graph, settings.device, chosen)
+        compiled = _compile(core, graph, settings, chosen)
         request = compiled.create_infer_request()
         request.infer({0: np.zeros((1, *spec.input_size, 3), np.uint8)})
         optimal = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -134,6 +134,21 @@ def properties(settings: Settings, threads: int) -> Mapping[str, Any]:
     if settings.streams:
         chosen["NUM_STREAMS"] = settings.streams
     return chosen
+
+
+def _compile(core: Any, graph: Any, settings: Settings, chosen: Mapping[str, Any]) -> Any:
+    """Compile; once more without the cache where that fails, as it may for one of several workers that fill it at once.
+
+    Seen with OpenVINO 2026.4 when eight workers started on an empty cache: "cannot set permissions".
+    """
+    try:
+        return core.compile_model(graph, settings.device, chosen)
+    except RuntimeError as error:
+        if settings.cache_dir is None:
+            raise
+        logger.warning("network.cache_failed folder=%s error=%s", settings.cache_dir, _first_line(error))
+        core.set_property({"CACHE_DIR": ""})
+        return core.compile_model(graph, settings.device, chosen)
 
 
 def _keep_compiled(core: Any, folder: Path) -> None:

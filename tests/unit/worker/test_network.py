@@ -283,3 +283,26 @@ def test_a_cache_that_cannot_be_made_is_done_without(blazeface, tmp_path, caplog
 
     assert not came_from_cache(net)
     assert any(one.getMessage().startswith("network.no_cache folder=") for one in caplog.records)
+
+
+def test_a_cache_that_fails_while_compiling_is_done_without(blazeface, tmp_path, caplog, monkeypatch):
+    """Given another worker that filled the cache at the same moment, when OpenVINO trips over it, then it compiles anew.
+
+    Seen: eight workers on an empty cache, "filesystem error: cannot set permissions" of a file that one had renamed.
+    """
+    whole, tries = ov.Core.compile_model, []
+
+    def trips(core: ov.Core, *args: Any) -> Any:
+        tries.append(core.get_property("CACHE_DIR"))
+        compiled = whole(core, *args)
+        if tries[-1]:
+            raise RuntimeError("filesystem error: cannot set permissions: No such file or directory")
+        return compiled
+
+    monkeypatch.setattr(ov.Core, "compile_model", trips)
+
+    net = network.load(*blazeface, replace(SETTINGS, cache_dir=tmp_path), 1)
+
+    assert tries == [str(tmp_path), ""]
+    assert not came_from_cache(net)
+    assert any(one.getMessage().startswith("network.cache_failed folder=") for one in caplog.records)
