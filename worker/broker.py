@@ -19,6 +19,7 @@ from typing import Any
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
@@ -40,6 +41,8 @@ class BoundedQoS(LeaseQoS):
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._sizes: dict[str, int] = {}
         self.held_bytes = 0
+        #: Tags of messages that were acknowledged with their jobs' end (:mod:`worker.ending`).
+        self.ended: set[str] = set()
 
     def can_consume(self) -> bool:
         """Tell whether there is room for another message."""
@@ -55,7 +58,11 @@ class BoundedQoS(LeaseQoS):
     def ack(self, delivery_tag: str) -> None:
         """Let go of a message that was dealt with."""
         self._let_go(delivery_tag)
-        super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        if delivery_tag in self.ended:
+            self.ended.discard(delivery_tag)
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Let go of a message that was refused."""

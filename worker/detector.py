@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from producer import address, blobs, books, dead, wire
+from producer import address, blobs, dead, wire
 from producer.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -37,6 +37,7 @@ from worker import deaths, decode, models, network
 from worker.admission import Admission
 from worker.clock import redis_clock
 from worker.cpu import Plan
+from worker.ending import Ending, Remains
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.insist import InsistentRedis
 from worker.memory import Room, give_back_large_blocks
@@ -254,6 +255,7 @@ class Detector:
         self._room = Room(settings.max_pixels)
         self._keep_invalid = settings.keep_invalid
         self._redis = _connect(settings.url, connections=plan.decoders + 3)
+        self._ending = Ending(self._redis)
         self._admission = Admission()
         self._counted: set[str] = set()
         self._alone: dict[str, bool] = {}
@@ -279,20 +281,18 @@ class Detector:
         """Run every network once on a black image; True when all gave an answer. Settles on a completion thread."""
         return _SelfTest(self.queues, self.networks)
 
-    def finish(self, job_id: str, queue: str | None, images: Sequence[object]) -> None:
-        """Forget a job whose outcome is stored: remove its images' bytes, its count and its entry in the ledger."""
-        refs = [image["ref"] for image in images if isinstance(image, dict) and isinstance(image.get("ref"), str)]
-        until_done(lambda: self._finish(job_id, queue, refs), unless=self._check_open)
+    def finish(self, job_id: str, remains: Remains) -> None:
+        """Remove what remains in Redis of a job that has ended, and forget it."""
+        try:
+            until_done(lambda: self._ending(job_id, remains), unless=self._check_open)
+        finally:
+            self.forget(job_id)
 
-    def _finish(self, job_id: str, queue: str | None, refs: list[str]) -> None:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for ref in refs:
-                if ref.startswith(wire.BLOB_PREFIX):
-                    pipe.unlink(ref)
-            self._uncount(pipe, job_id)
-            if queue is not None:
-                books.strike_out(pipe, queue, job_id)
-            self._execute(pipe, job_id)
+    def forget(self, *job_ids: str) -> None:
+        """Note that jobs are not counted as begun any more."""
+        for job_id in job_ids:
+            self._counted.discard(job_id)
+            self._leave_alone(job_id)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -304,10 +304,13 @@ class Detector:
 
     def excuse(self, *job_ids: str) -> None:
         """Note that jobs which were begun have ended, or go back to the queue, without ending this process."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                self._uncount(pipe, job_id)
-            self._execute(pipe, *job_ids)
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in job_ids:
+                    deaths.end(pipe, job_id)
+                pipe.execute()
+        finally:
+            self.forget(*job_ids)
 
     def announce(self) -> None:
         """Tell clients which models are served now: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""
@@ -400,7 +403,7 @@ class Detector:
             return None, None
         if request.redelivered and deaths.is_answered(self._redis, request.job_id, retries=request.retries):
             detecting.is_duplicate = True
-            self.finish(request.job_id, request.queue, request.images)
+            self.finish(request.job_id, Remains(request.queue, blobs.refs_of([request.images])))
             return Cancelled(), None
         self._counted.add(request.job_id)
         ref = _ref_of(request.images[0]) if _is_wanted(detecting) else None
@@ -439,17 +442,6 @@ class Detector:
     def _leave_alone(self, job_id: str) -> None:
         if self._alone.pop(job_id, False):  # in one step: two threads may come
             self._admission.leave()
-
-    def _execute(self, pipe: Any, *job_ids: str) -> None:
-        try:
-            pipe.execute()
-        finally:
-            for job_id in job_ids:
-                self._leave_alone(job_id)
-
-    def _uncount(self, pipe: Any, job_id: str) -> None:
-        self._counted.discard(job_id)
-        deaths.end(pipe, job_id)
 
     def _prepare(self, detecting: Detecting, index: int, fetched: object = None) -> None:
         """Decode image ``index`` and start its inference; ``fetched`` is Redis's reply if it was asked already."""

@@ -96,6 +96,18 @@ class Job:
         self.stage: Stage | None = None
         self.body = Body()
 
+    @property
+    def tag(self) -> str | None:
+        """The message's delivery tag, where acknowledging may be part of the job's end."""
+        message = getattr(getattr(self.callback, "__self__", None), "message", None)
+        return message.delivery_tag if message is not None and hasattr(message.channel.qos, "ended") else None
+
+    def note_end(self) -> None:
+        """Tell kombu that the message was acknowledged with the job's end, if it was."""
+        ended = self.stage.ended if self.stage is not None else None
+        if ended is not None and ended.tag is not None:
+            self.callback.__self__.message.channel.qos.ended.add(ended.tag)
+
     def forget_message(self) -> None:
         """Let no acknowledgement be sent, as if it had been."""
         self.callback.__self__.acknowledged = True
@@ -293,7 +305,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             threading.Thread(target=self._run, args=(job,), name=f"task-{job.pid}", daemon=True).start()
             return
         job.future = self._begun(begin, job)
-        job.stage = Stage(job.args[1], self._engine, job.future)
+        job.stage = Stage(job.args[1], self._engine, job.future, job.tag)
         job.future.add_done_callback(lambda _: self._enter_body(job))
 
     def _begun(self, begin: Callable[..., Any], job: Job) -> Future[Any]:
@@ -318,7 +330,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             return
         tell(True, limit_s)
         if not job.body.interrupt(SoftTimeLimitExceeded) and job.future is not None:
-            job.stage = Stage(job.args[1], self._engine, _failed(SoftTimeLimitExceeded(limit_s)))
+            job.stage = Stage(job.args[1], self._engine, _failed(SoftTimeLimitExceeded(limit_s)), job.tag)
             job.future.cancel()
 
     def _hard_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
@@ -362,6 +374,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if job.pid not in self._jobs:
             return
         try:
+            job.note_end()
             if problem is None and job.callback is not None:
                 self._note_health(job, returned)
                 job.callback(returned)

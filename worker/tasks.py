@@ -108,21 +108,19 @@ class DetectTask(Task):  # type: ignore[misc]
         """Seconds since the image's first stage began."""
         return time.monotonic() - outcome.done_at + sum(outcome.timings_ms.values()) / 1000
 
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, *_: Any) -> None:
-        """Once the outcome is stored, remove the images' bytes from Redis, and the job from the ledger."""
-        stage = current_stage(self.request.id)
-        buried = stage is not None and getattr(stage.future, "is_buried", False)
-        self._finish(task_id, () if buried or not isinstance(args, list | tuple) else args)
-
-    def on_retry(self, exc: Any, task_id: str, *_: Any) -> None:
-        """Take the job from the ledger but keep its images: it goes on as a message of Celery's own."""
-        self._finish(task_id, ())
-
-    def _finish(self, task_id: str, args: list[Any] | tuple[Any, ...]) -> None:
+    def after_return(self, status: str, retval: Any, task_id: str, *_: Any) -> None:
+        """Once the outcome is stored, and the job with it gone from Redis, let the detector forget it."""
         stage = current_stage(self.request.id)
         if stage is not None:
-            images = args[0] if args and isinstance(args[0], list | tuple) else args[:1]
-            stage.engine.finish(task_id, (self.request.delivery_info or {}).get("routing_key"), images)
+            if stage.ended is None:
+                stage.engine.finish(task_id, stage.remains(self.request)._replace(tag=None))
+            stage.engine.forget(task_id)
+
+    def on_retry(self, exc: Any, task_id: str, *_: Any) -> None:
+        """Take the job from the books but keep its images: it goes on as a message of Celery's own."""
+        stage = current_stage(self.request.id)
+        if stage is not None:
+            stage.engine.finish(task_id, stage.remains(self.request)._replace(images=(), tag=None))
 
 
 def _one_argument(args: Any) -> Any:
