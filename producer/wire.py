@@ -76,7 +76,7 @@ MAX_MESSAGE_VALUES = 200_000
 
 #: Bytes of messages that a worker holds at once, waiting ones and those with an ETA included. Beyond, it fetches no
 #: more until one has ended, whatever their number.
-MAX_HELD_BYTES = 64 * 1024 * 1024
+MAX_HELD_BYTES = 32 * 1024 * 1024
 
 #: Largest image, encoded.
 MAX_IMAGE_BYTES = 32 * 1024 * 1024

@@ -22,6 +22,9 @@ COPIES_OF_IMAGE = 3
 #: A message that is held is there as it came, decoded, and as values.
 COPIES_OF_MESSAGE = 4
 
+#: Messages fetched from Redis in one go at most.
+MESSAGES_AT_ONCE = 4
+
 #: Blocks from this size on go back to the system as soon as they are free.
 LARGE_BLOCK_BYTES = 4 * 1024 * 1024
 
@@ -56,7 +59,7 @@ def headroom_bytes(*, max_pixels: int, max_image_bytes: int, decoders: int) -> i
     """Return what a worker may take beyond its memory when idle, whatever it is sent."""
     decoding = BYTES_PER_PIXEL * max_pixels
     fetched = COPIES_OF_IMAGE * max_image_bytes * decoders
-    held = COPIES_OF_MESSAGE * (MAX_HELD_BYTES + MAX_MESSAGE_BYTES)
+    held = COPIES_OF_MESSAGE * (MAX_HELD_BYTES + MESSAGES_AT_ONCE * MAX_MESSAGE_BYTES)
     return int(decoding + fetched + held)
 
 

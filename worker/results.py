@@ -42,7 +42,7 @@ class _Persistent:
         outcome = self.encode({**meta, "task_id": task_id})
         stage = current_stage(task_id) if state in self.READY_STATES else None
         remains = stage.remains(request) if stage is not None else None
-        self.ensure(self.ending, (task_id, remains, outcome, self.expires or 0))
+        self.ending(task_id, remains, outcome, self.expires or 0)
         if stage is not None:
             stage.ended = remains
         return result
