@@ -10,13 +10,11 @@ Measured with Valkey 9 on 2 busy cores: the script takes the server about 50 us,
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from producer.results import META_PREFIX, meta_key
+from producer.scripts import Value, call, digest_of
 from producer.wire import JOBS_KEY, ledger_key, queue_keys
-
-#: What a command of Redis is made of.
-Value: TypeAlias = str | bytes | int | float
 
 #: Hashes: id -> bytes of a job that has not ended; queue -> bytes of all such jobs of its.
 SIZES_KEY = "fleet:sizes"
@@ -88,6 +86,8 @@ if KEYS[8] ~= '' then redis.call('SET', KEYS[8], id .. ' ' .. ARGV[8], 'PX', ARG
 return verdict('accepted')
 """
 )
+
+_ACCEPT = digest_of(ACCEPT)
 
 #: Lua: strikes a job out. Its keys are jobs, sizes, bytes and the queue's four ledgers, which begin at ``at``.
 STRIKE = """
@@ -163,7 +163,7 @@ def accept_command(  # noqa: PLR0913 - pure: everything it needs is an argument
     keys = [JOBS_KEY, SIZES_KEY, BYTES_KEY, ledger_key(message_list), message_list, *marks, *queue_keys(queue), *images]
     told: list[Value] = [once.fingerprint if once else "", int(once.ttl_s * 1000) if once else 0, META_PREFIX]
     what: list[Value] = [job_id, message, queue, size_bytes, limits.jobs, limits.size_bytes, MEMORY_SHARE]
-    return ("EVAL", ACCEPT, len(keys), *keys, *what, *told)
+    return call(_ACCEPT, keys, (*what, *told))
 
 
 def strike_out(pipe: Any, queue: str, job_id: str) -> None:

@@ -18,7 +18,8 @@ from producer.errors import InvalidRequest
 from producer.ids import new_job_id
 from producer.images import Picture, describe
 from producer.results import RESULT_TTL_S
-from producer.steps import Ask, Command
+from producer.scripts import Command
+from producer.steps import Ask
 from producer.wire import (
     BLOB_PREFIX,
     MAX_BATCH,

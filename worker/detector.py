@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
 from producer import address, blobs, dead, wire
@@ -407,20 +407,29 @@ class Detector:
             return Cancelled(), None
         self._counted.add(request.job_id)
         ref = _ref_of(request.images[0]) if _is_wanted(detecting) else None
-        with self._redis.pipeline() as pipe:
-            deaths.begin(pipe, request.job_id)
-            if ref is not None:
-                blobs.ask(pipe, ref, most_bytes=self._limits.max_bytes)
-            detecting.outcomes[0].starts["fetch"] = asked_at = time.monotonic()
-            begun, _, *first = pipe.execute(raise_on_error=False)
-            detecting.outcomes[0].timings_ms["fetch"], _ = _lap(asked_at)
+        detecting.outcomes[0].starts["fetch"] = asked_at = time.monotonic()
+        begun, first = self._begin_and_ask(request.job_id, ref)
+        detecting.outcomes[0].timings_ms["fetch"], _ = _lap(asked_at)
         if isinstance(begun, Exception):
             raise begun
         if begun <= deaths.DEATHS:
-            return None, first[0] if first else None
+            return None, first
         error = deaths.poisoned(request.job_id)
         self._bury(detecting, error)
         return error, None
+
+    def _begin_and_ask(self, job_id: str, ref: str | None) -> tuple[Any, object]:
+        """Count the job; return how often it was, and what Redis holds under ``ref``, or the error instead of each."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            deaths.begin(pipe, job_id)
+            if ref is not None:
+                blobs.ask(pipe, ref, most_bytes=self._limits.max_bytes)
+            begun, _, *first = pipe.execute(raise_on_error=False)
+        if isinstance(begun, OutOfMemoryError):  # refused, so nothing was counted; a transaction is not
+            with self._redis.pipeline() as pipe:
+                deaths.begin(pipe, job_id)
+                begun, _ = pipe.execute()
+        return begun, first[0] if first else None
 
     def _excuse_cancelled(self, settled: Future[list[Outcome]]) -> None:
         """Take back the count of a cancelled job: the pool cannot know of one that began while it was cancelled."""
