@@ -118,14 +118,13 @@ class Sweep:
     def _oldest_waiting(self, name: str) -> float | None:
         """Return when the oldest waiting job of the ledger was sent, by Redis's clock; None when none waits."""
         passed, keys = 0, [name, ledger_key(name)]
-        while self._redis.exists(keys[1]):
+        while True:
             seen, oldest = self._peek(keys=keys, args=[passed, WINDOW, HEAD, TAIL_BYTES])
             if oldest is not None:
                 return float(oldest)
-            if seen < WINDOW:
-                break
+            if seen < WINDOW or not self._redis.exists(keys[1]):
+                return None
             passed += seen
-        return None
 
     def _look_at(self, name: str, ids: list[str], now: float) -> tuple[int, list[str]]:
         """Look at one chunk; return how many entries of it stay in the ledger, and which jobs were sent again."""
