@@ -47,6 +47,7 @@ NO_CELERY = {
     "infer_queue",
     "network",
     "decode",
+    "jpeg",
     "resize",
     "inputs",
     "recognise",
