@@ -1,11 +1,13 @@
 """A fleet whose one model has three versions, and workers that serve it."""
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from redis import Redis
 
 from producer import Client
@@ -36,7 +38,7 @@ class Marks:
 
     def start(self, **more: Any) -> Worker:
         """Start a worker; it is ready when the call returns."""
-        settings = {"precision": "f32", "cache_dir": "", "threads": 2} | more
+        settings = {"precision": "f32", "cache_dir": self.folder / "compiled", "threads": 2} | more
         name = f"w{len(self.workers) + 1}"
         worker = spawn(self.url, self.store, self.folder, name, served=NAME, extra=("-l", "INFO"), **settings)
         self.workers.append(worker)
@@ -52,6 +54,30 @@ class Marks:
         """Change all workers, as the command does."""
         with Rollout(self.url, within_s=60) as rollout:
             return rollout.change(Order(NAME, number, **how))
+
+    def order(self, command: str, *workers: Worker, **words: Any) -> list[dict[str, Any]]:
+        """Send a control command, as `celery control` does, and return the workers' answers."""
+        with Celery("bare", broker=self.url, set_as_current=False) as app:
+            names = [one.name for one in workers or self.workers]
+            said = app.control.broadcast(
+                command, arguments=words, destination=names, reply=True, timeout=20, limit=len(names)
+            )
+        return [answer for reply in said for answer in reply.values()]
+
+    def outcome(self, order: str) -> dict[str, Any]:
+        """Wait for the end of an order of this id on the first worker, and tell what became of it."""
+
+        def ended() -> Any:
+            (said,) = self.order("model_change", self.workers[0])
+            return said["last"].get("order") == order and said["last"]["state"] != "preparing" and said["last"]
+
+        return eventually(ended, "the end of the order", 60)
+
+    def try_to_swap(self, version: str, **words: Any) -> dict[str, Any]:
+        """Order the first worker to swap, and wait for what comes of it."""
+        order = uuid.uuid4().hex
+        (said,) = self.order("swap_model", self.workers[0], version=version, order=order, **words)
+        return {"state": "failed", "reason": said["error"]} if "error" in said else self.outcome(order)
 
     def served(self) -> dict[str, dict[str, Any]]:
         """Ask every worker."""
@@ -86,7 +112,6 @@ def marks(tmp_path: Path) -> Iterator[Marks]:
             made.add(number)
         yield made
         for worker in made.workers:
-            worker.stop() if worker.process.poll() is None else None
             worker.kill()
 
 

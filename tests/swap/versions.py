@@ -1,4 +1,4 @@
-"""Networks that tell which version they are, and which picture they saw: by the place and by the size of their one box."""
+"""Networks whose one box tells by its place which version it is of, and by its size which picture was seen."""
 
 from pathlib import Path
 from typing import Any
