@@ -77,3 +77,16 @@ def picture(red: int) -> bytes:
 def box(place: int, red: int) -> list[float]:
     """Give the box that :func:`marking` finds in :func:`picture`."""
     return [place, place, place + red / 4, place + red / 4]
+
+
+def heavy(place: int) -> ov.Model:
+    """Give :func:`marking` with 24 MiB of weights that it really uses."""
+    plain = marking(place, work=1)
+    rows = plain.outputs[0].get_node().input_value(0)
+    picture = plain.get_parameters()[0]
+    random = np.random.default_rng(place)
+    flat = op.reshape(op.slice(picture, [0], [32], [1], [2]), np.array([1, -1]), False)  # 12,288 values
+    weights = op.constant(random.normal(size=(12288, 512)).astype(np.float32))
+    worked = op.reduce_mean(op.tanh(op.matmul(flat, weights, False, False)), np.array([0, 1]), False)
+    nothing = op.multiply(op.reshape(worked, np.array([1, 1, 1]), False), np.float32(0))
+    return ov.Model([op.add(rows, nothing)], plain.get_parameters(), f"heavy{place}")
