@@ -22,6 +22,7 @@ from worker.bootsteps import LeaseRenewal, SweepStep
 from worker.control import ControlGuard
 from worker.health import HealthStep
 from worker.observe import ObserveStep
+from worker.swaps import ChangeStep
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
 OTHER_QUEUE = "fleet"
@@ -96,4 +97,5 @@ app.steps["consumer"].add(LeaseRenewal)
 app.steps["consumer"].add(ControlGuard)
 app.steps["worker"].add(SweepStep)
 app.steps["worker"].add(ObserveStep)
+app.steps["worker"].add(ChangeStep)
 app.steps["worker"].add(HealthStep)

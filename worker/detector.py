@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -33,13 +34,14 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, models, network
+from worker import deaths, decode, models, network, versions
 from worker.admission import Admission
 from worker.clock import redis_clock
 from worker.cpu import Plan
 from worker.ending import Ending, Remains
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.insist import InsistentRedis
+from worker.lineup import Lineup, Serving
 from worker.memory import Room, give_back_large_blocks
 from worker.network import Network
 from worker.patience import PASSING, until_done
@@ -94,7 +96,8 @@ class Request:
 class Outcome:
     """What became of one image; complete when its :class:`Detecting` is settled.
 
-    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``. The last four
+    ``queue`` is the infer queue of ``network``: the two are chosen together, when the request begins.
+    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``. The next four
     say where its way led, for :mod:`worker.trail`: when stages began, by the monotonic clock, on which decode thread,
     how many bytes, in which infer request.
     """
@@ -110,6 +113,7 @@ class Outcome:
     thread: str = ""
     size_bytes: int = 0
     slot: int | None = None
+    queue: InferQueue | None = None
 
     def result(self, *, worker: str, queued_ms: float) -> wire.Result:
         """Build the public result: filter, map to the original image, clip, name the labels.
@@ -246,11 +250,8 @@ class Detector:
     """A process's networks, their infer queues, and the threads that feed them. Thread-safe."""
 
     def __init__(self, networks: Sequence[Network], settings: Settings, plan: Plan) -> None:
-        self.networks = {one.spec.name: one for one in networks}
-        self.queues = {
-            name: InferQueue(one.compiled, settings.requests or max(2, 2 * one.optimal_requests))
-            for name, one in self.networks.items()
-        }
+        self._requests = settings.requests
+        self.lineups = {one.spec.name: Lineup(self.serve(one)) for one in networks}
         self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
         self._room = Room(settings.max_pixels)
         self._keep_invalid = settings.keep_invalid
@@ -262,15 +263,30 @@ class Detector:
         self._threads = ThreadPoolExecutor(plan.decoders, thread_name_prefix="decode")
         self._closed = False
 
+    def serve(self, one: Network) -> Serving:
+        """Make the infer queue of a network, which then can be put into its model's lineup."""
+        return Serving(one, InferQueue(one.compiled, self._requests or max(2, 2 * one.optimal_requests)))
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The current version of each model."""
+        return {name: one.current.network for name, one in self.lineups.items()}
+
+    @property
+    def queues(self) -> dict[str, InferQueue]:
+        """The infer queue of each model's current version."""
+        return {name: one.current.queue for name, one in self.lineups.items()}
+
     def start(self, request: Request) -> Detecting:
         """Begin a request and return at once.
 
         Raises:
             UnknownModel: this worker has not loaded the model.
         """
-        chosen = self._choose(request.options.model or request.model)
-        outcomes = [Outcome(chosen, request.options) for _ in request.images]
+        chosen = self._choose(request.options.model or request.model).take(request.job_id)
+        outcomes = [Outcome(chosen.network, request.options, queue=chosen.queue) for _ in request.images]
         detecting = Detecting(request, outcomes)
+        detecting.add_done_callback(chosen.leave)
         if request.redelivered and request.job_id:
             self._threads.submit(self._admit_again, detecting)
         else:
@@ -279,7 +295,7 @@ class Detector:
 
     def check(self) -> Future[bool]:
         """Run every network once on a black image; True when all gave an answer. Settles on a completion thread."""
-        return _SelfTest(self.queues, self.networks)
+        return _SelfTest([one for lineup in self.lineups.values() for one in lineup.take_all()])
 
     def finish(self, job_id: str, remains: Remains) -> None:
         """Remove what remains in Redis of a job that has ended, and forget it."""
@@ -315,7 +331,7 @@ class Detector:
     def announce(self) -> None:
         """Tell clients which models are served now: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""
         seconds, _ = self._redis.time()
-        said: dict[Any, Any] = {name: _describe(one, seconds) for name, one in self.networks.items()}
+        said: dict[Any, Any] = {name: _describe(one, seconds) for name, one in self.lineups.items()}
         self._redis.hset(wire.MODELS_KEY, mapping=said)
 
     def drop_connections(self) -> None:
@@ -324,20 +340,13 @@ class Detector:
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Say what is loaded and how busy it is, as plain JSON."""
-        return {
-            name: {
-                "digest": self.networks[name].digest,
-                "requests": one.size,
-                "in_flight": one.in_flight,
-            }
-            for name, one in self.queues.items()
-        }
+        return {name: one.stats() for name, one in self.lineups.items()}
 
     def close(self) -> None:
         """Stop the requests, then the decode threads, then the connection; every request settles. Idempotent."""
         self._closed = True
-        for one in self.queues.values():
-            one.close()  # first of all wakes decode threads that wait for a free request
+        for one in self.lineups.values():
+            one.stop()  # first of all wakes decode threads that wait for a free request
         self._threads.shutdown(wait=True)
         try:
             self.excuse(*list(self._counted))
@@ -347,13 +356,13 @@ class Detector:
 
     # ------------------------------------------------------------------------------------------ decode threads
 
-    def _choose(self, model: str | None) -> Network:
-        if model is None and len(self.networks) == 1:
-            return next(iter(self.networks.values()))
-        if model not in self.networks:
-            served = ", ".join(sorted(self.networks))
+    def _choose(self, model: str | None) -> Lineup:
+        if model is None and len(self.lineups) == 1:
+            return next(iter(self.lineups.values()))
+        if model not in self.lineups:
+            served = ", ".join(sorted(self.lineups))
             raise UnknownModel(f"This worker does not serve the model {str(model)[:64]!r}; it serves {served}.")
-        return self.networks[model]
+        return self.lineups[model]
 
     def _admit_again(self, detecting: Detecting) -> None:
         """Let in a job that came before: alone, if it may have ended a worker."""
@@ -496,7 +505,8 @@ class Detector:
         tensor, outcome.frame = decode.to_input(data, self._limits, outcome.network.spec.fit, self._room)
         del data, fetched  # the next line may wait
         times["decode"], _ = _lap(began)
-        flight = self.queues[outcome.network.spec.name].submit(tensor)
+        assert outcome.queue is not None  # noqa: S101 - chosen with its network
+        flight = outcome.queue.submit(tensor)
         times["wait"], outcome.slot = flight.waited_s * 1000, flight.slot
         outcome.starts["infer"] = flight.started
         return flight
@@ -520,20 +530,22 @@ class Detector:
 
 
 class _SelfTest(Future[bool]):
-    """Settles True when every queue has answered for a black image, False when one could not."""
+    """Settles True when every version has answered for a black image, False when one could not."""
 
-    def __init__(self, queues: dict[str, InferQueue], networks: dict[str, Network]) -> None:
+    def __init__(self, taken: Sequence[Serving]) -> None:
         super().__init__()
-        self._left = len(queues)
+        self._left = len(taken)
         self._good = True
         self._lock = threading.Lock()
-        for name, one in queues.items():
-            height, width = networks[name].spec.input_size
+        for one in taken:
+            height, width = one.network.spec.input_size
             try:
-                flight = one.submit(np.zeros((1, height, width, 3), np.uint8), timeout_s=0.0)
+                flight = one.queue.submit(np.zeros((1, height, width, 3), np.uint8), timeout_s=0.0)
             except Exception:  # noqa: BLE001 - busy or closed: a full queue proves itself by its jobs
-                self._count(one.in_flight > 0)
+                one.leave()
+                self._count(one.queue.in_flight > 0)
             else:
+                flight.add_done_callback(one.leave)
                 flight.add_done_callback(lambda done: self._count(done.exception() is None))
 
     def _count(self, good: bool) -> None:
@@ -552,11 +564,40 @@ def open_detector(settings: Settings, plan: Plan) -> Detector:
         models.ModelError: a model cannot be loaded.
     """
     give_back_large_blocks()
-    networks = []
-    for name in settings.models:
-        spec, path = models.read(name, settings.model_store)
-        networks.append(network.load(spec, path, settings, plan.threads))
+    wanted = _wanted(settings.url)
+    networks = [
+        network.load(*_chosen(name, wanted.get(name), settings), settings, plan.threads) for name in settings.models
+    ]
     return Detector(networks, settings, plan)
+
+
+def _wanted(url: str) -> dict[str, versions.Wanted]:
+    """Read which versions the fleet serves; when Redis is away, :mod:`worker.change` follows as soon as it is back."""
+    try:
+        with _connect(url, connections=1) as redis:
+            return versions.read(redis)
+    except RedisError as error:
+        logger.warning("versions.not_read error=%s", error)
+        return {}
+
+
+def _chosen(name: str, wanted: versions.Wanted | None, settings: Settings) -> tuple[models.ModelSpec, Path]:
+    """Find the version of ``name`` that the fleet serves; the store's own where nobody ever changed it.
+
+    Raises:
+        ModelError: this host's store has not got it.
+    """
+    if wanted is None:
+        return models.read(name, settings.model_store)
+    label, digest = f"{name}@{wanted.current.number}", wanted.current.digest
+    mend = f"The fleet serves {label} (digest {digest}): add it here, or run: fleet-worker models swap NAME@NUMBER"
+    try:
+        spec, path = models.read(label, settings.model_store)
+    except models.ModelError as error:
+        raise models.ModelError(f"{error} {mend}") from error
+    if (found := models.digest(path)) != digest:
+        raise models.ModelError(f"{label} in {settings.model_store} has the digest {found}. {mend}")
+    return spec, path
 
 
 def _ref_of(raw: object) -> str | None:
@@ -593,9 +634,15 @@ def _connect(url: str, *, connections: int) -> Redis:
     return InsistentRedis.from_pool(pool)
 
 
-def _describe(one: Network, seen_at: float) -> str:
+def _describe(lineup: Lineup, seen_at: float) -> str:
+    one = lineup.current.network
     shown = {"digest": one.digest, "input_size": one.spec.input_size, "labels": one.spec.labels, "seen_at": seen_at}
-    return json.dumps(shown)
+    versions = [
+        {name: said[name] for name in ("version", "digest", "share")}
+        for said in lineup.stats()["versions"]
+        if not said["draining"]
+    ]
+    return json.dumps({**shown, "versions": versions})
 
 
 def _lap(began: float) -> tuple[float, float]:

@@ -149,6 +149,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         chosen = settings.load()
         return detector.open_detector(chosen, cpu.make_plan(chosen))
 
+    @property
+    def engine(self) -> Any:
+        """What :meth:`open_engine` gave; None before the start."""
+        return self._engine
+
     def on_start(self) -> None:
         """Load the networks. Runs before the consumer starts, so that a worker that is ready can work.
 
