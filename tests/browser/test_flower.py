@@ -19,7 +19,10 @@ from worker import embedded
 from worker.valkey import free_port
 
 #: As in docker-compose.yml.
-COLUMNS = "name,args,state,result,received,runtime,worker,uuid"
+COLUMNS = "name,args,state,result,received,uuid"
+
+#: Pixels of the window; Flower's tables grow no further.
+WIDE = 1960
 
 #: Longest wait for something to be on a page.
 SEEN_S = 30
@@ -77,10 +80,16 @@ class Flower:
             lambda browser: not browser.find_elements(By.CSS_SELECTOR, "#toast-container .toast")
         )
 
-    def picture(self, name: str) -> None:
-        """Keep what is seen, where pictures are wanted (TEST_SCREENSHOTS); nothing on it may be cut off."""
-        wider = self._browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
-        assert wider <= 0, f"{name} is {wider} pixels wider than the window"
+    def picture(self, name: str, *, highest: int = 1600) -> None:
+        """Keep the whole page, where pictures are wanted (TEST_SCREENSHOTS); nothing on it may be cut off."""
+        self._browser.set_window_size(WIDE, 700)
+        high = self._browser.execute_script("return document.body.scrollHeight + window.outerHeight - innerHeight")
+        self._browser.set_window_size(WIDE, min(high, highest))
+        cut = self._browser.execute_script(
+            "return [...document.querySelectorAll('html, table')].map(one => one.parentElement || one)"
+            ".filter(one => one.offsetWidth && one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML)"
+        )
+        assert cut == [], f"{name} is cut off"
         if folder := os.environ.get("TEST_SCREENSHOTS"):
             self._browser.save_screenshot(str(Path(folder) / f"flower-{name}.png"))
 
@@ -117,7 +126,7 @@ def workers(url: str) -> dict[str, object]:
 @pytest.fixture
 def flower(browser: Chrome, web: str) -> Flower:
     """Give Flower in a browser that is wide enough for a table of tasks, and knows the password."""
-    browser.set_window_size(2240, 1100)
+    browser.set_window_size(WIDE, 1000)
     browser.get(web.replace("://", "://fleet:fleet@"))
     return Flower(browser, web)
 
@@ -230,7 +239,7 @@ def test_a_rate_limit_is_set_on_the_workers_page_and_holds(flower: Flower, fleet
     flower.open(f"/worker/{fleet.worker.name}")
     flower.click("#worker-tab-limits")
     flower.shows("[rate_limit=1]", "#limits-table")
-    flower.picture("limits")
+    flower.picture("limits", highest=720)
     jobs = [fleet.detect() for _ in range(6)]
     seen = eventually(lambda: [job for job in jobs if job.ready()], "the first answer")
     assert len(seen) < len(jobs)
