@@ -105,7 +105,8 @@ def _sentence(recording: Recording, figures: Figures) -> str:
     waits = f"threads wait for their own inference {figures.blocked:.0%} of their time"
     feeds = f"threads decode and wait for no inference (for a free request {figures.blocked:.0%} of their time)"
     flying = f"{figures.in_flight:.1f} of {recording.requests} requests in flight on average"
+    network = f"the network is busy {figures.busy:.0%} of the time"
     return (
-        f"{recording.name}: {figures.images_per_s:.0f} images/s, {flying}, the network is busy {figures.busy:.0%} of the "
-        f"time\n{threads} {waits if recording.blocking else feeds}"
+        f"{recording.name}: {figures.images_per_s:.0f} images/s, {flying}, {network}\n"
+        f"{threads} {waits if recording.blocking else feeds}"
     )
