@@ -18,6 +18,7 @@ from producer.errors import FleetError, InferenceFailed, InternalError, InvalidR
 from worker.clock import redis_clock
 from worker.detector import Detector, Outcome, Request
 from worker.request import current_stage
+from worker.shown import ShownResult, ShownResults
 
 #: Tries of a job whose inference failed, the first included.
 TRIES = 3
@@ -37,9 +38,9 @@ class DetectTask(Task):  # type: ignore[misc]
     throws = (FleetError,)
     #: A hung inference ends here, and its request is replaced.
     time_limit = 300
-    #: Characters of a result in logs, events and Flower. Celery makes this text for every job, read or not; with its
-    #: own 1024 that is 0.2 ms of each (docs/performance.md).
-    resultrepr_maxsize = 64
+    #: Characters of a result in logs, events and Flower, which worker.shown makes a sentence of. Celery makes this text
+    #: for every job, read or not; of the JSON itself, with its own 1024, that is 0.2 ms of each (docs/performance.md).
+    resultrepr_maxsize = 200
     #: Whether the task's one positional argument is a list of images.
     batch = False
 
@@ -144,12 +145,12 @@ def _epoch(expires: Any) -> float | None:
 
 
 @shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT)
-def detect(self: DetectTask, *_: Any, **__: Any) -> dict[str, Any]:
+def detect(self: DetectTask, *_: Any, **__: Any) -> ShownResult:
     """Detect the objects of one image: ``fleet.detect(image, **options)``; see :mod:`producer.wire`."""
-    return self.result_of(self.outcomes()[0]).to_json()
+    return ShownResult(self.result_of(self.outcomes()[0]).to_json())
 
 
 @shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT_MANY, batch=True)
-def detect_many(self: DetectTask, *_: Any, **__: Any) -> list[dict[str, Any]]:
+def detect_many(self: DetectTask, *_: Any, **__: Any) -> ShownResults:
     """Detect the objects of several images: a result or ``{"error": {...}}`` for each, in their order."""
-    return [self.item_of(outcome) for outcome in self.outcomes()]
+    return ShownResults(self.item_of(outcome) for outcome in self.outcomes())
