@@ -22,6 +22,7 @@ from worker.bootsteps import LeaseRenewal, SweepStep
 from worker.control import ControlGuard
 from worker.health import HealthStep
 from worker.observe import ObserveStep
+from worker.turns import FairPlacesStep
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
 OTHER_QUEUE = "fleet"
@@ -94,6 +95,7 @@ app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
 app.steps["consumer"].add(ControlGuard)
+app.steps["worker"].add(FairPlacesStep)
 app.steps["worker"].add(SweepStep)
 app.steps["worker"].add(ObserveStep)
 app.steps["worker"].add(HealthStep)

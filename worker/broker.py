@@ -7,12 +7,13 @@ each message, :mod:`worker.guard` looks at what is inside.
 kombu 5.7 parses a message inside the event loop. One that is not JSON, or has no properties, raises there: a
 ``ValueError`` ends the worker, a ``KeyError`` counts as a lost connection, and the message comes back for ever.
 
-Mirrors kombu 5.7: ``kombu.transport.redis.Channel`` (``_brpop_read``, ``_receive_one``), ``QoS`` of the same module,
-``kombu.Connection.get_transport_cls``.
+Mirrors kombu 5.7: ``kombu.transport.redis.Channel`` (``_brpop_start``, ``_brpop_read``, ``_receive_one``), ``QoS`` of
+the same module, ``kombu.Connection.get_transport_cls``.
 """
 
 import functools
 import logging
+from collections import Counter
 from queue import Empty
 from typing import Any
 
@@ -34,12 +35,14 @@ LOST = (RedisError, OSError)
 
 
 class BoundedQoS(LeaseQoS):
-    """Knows how many bytes of messages are held, besides their number. Belongs to the loop thread."""
+    """Knows how many bytes of messages are held, and how many of each queue. Belongs to the loop thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, tuple[int, str]] = {}
         self.held_bytes = 0
+        #: Messages that are held, by queue; without those that wait for their time, which take nothing from others.
+        self.held: Counter[str] = Counter()
 
     def can_consume(self) -> bool:
         """Tell whether there is room for another message."""
@@ -49,8 +52,10 @@ class BoundedQoS(LeaseQoS):
         """Hold ``message`` until it is acknowledged, rejected or given back."""
         super().append(message, delivery_tag)
         self._let_go(delivery_tag)
-        self._sizes[delivery_tag] = self.channel.arriving_bytes
+        queue = "" if message.headers.get("eta") else message.delivery_info["routing_key"]
+        self._sizes[delivery_tag] = (self.channel.arriving_bytes, queue)
         self.held_bytes += self.channel.arriving_bytes
+        self.held[queue] += 1
 
     def ack(self, delivery_tag: str) -> None:
         """Let go of a message that was dealt with."""
@@ -63,13 +68,24 @@ class BoundedQoS(LeaseQoS):
         super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
 
     def _let_go(self, delivery_tag: str) -> None:
-        self.held_bytes -= self._sizes.pop(delivery_tag, 0)
+        size, queue = self._sizes.pop(delivery_tag, (0, None))
+        if queue is not None:
+            self.held_bytes -= size
+            self.held[queue] -= 1
 
 
 class GuardedChannel:
     """Mixed into a channel of kombu's: nothing that is in a message raises inside the event loop."""
 
     arriving_bytes = 0
+
+    def _brpop_start(self: Any, timeout: Any = None) -> None:
+        """Ask first for the queue of which least is held; of equals for the one that was served longest ago.
+
+        kombu's own round robin gives each queue every second message, and so lets jobs of a slow model take all places.
+        """
+        self._queue_cycle.items.sort(key=self.qos.held.__getitem__)
+        super()._brpop_start(timeout)  # type: ignore[misc]
 
     def _brpop_read(self: Any, **options: Any) -> bool:
         try:
