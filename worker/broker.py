@@ -15,6 +15,7 @@ the same module, ``kombu.Connection.get_transport_cls``.
 import functools
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from queue import Empty
 from types import MappingProxyType
@@ -40,12 +41,14 @@ LOST = (RedisError, OSError)
 
 
 class BoundedQoS(LeaseQoS):
-    """Knows how many bytes of messages are held, besides their number. Belongs to the loop thread."""
+    """Knows how many bytes of messages are held, and how many of each queue. Belongs to the loop thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, tuple[int, str]] = {}
         self.held_bytes = 0
+        #: Messages that are held, by queue; without those that wait for their time, which take nothing from others.
+        self.held: Counter[str] = Counter()
         #: Tags of messages that were acknowledged with their jobs' end (:mod:`worker.ending`).
         self.ended: set[str] = set()
 
@@ -64,8 +67,10 @@ class BoundedQoS(LeaseQoS):
         super().append(message, delivery_tag)
         self._let_go(delivery_tag)
         size = self.channel.arriving.get(delivery_tag, 0)
-        self._sizes[delivery_tag] = size
+        queue = "" if message.headers.get("eta") else message.delivery_info["routing_key"]
+        self._sizes[delivery_tag] = (size, queue)
         self.held_bytes += size
+        self.held[queue] += 1
 
     def ack(self, delivery_tag: str) -> None:
         """Let go of a message that was dealt with."""
@@ -82,7 +87,10 @@ class BoundedQoS(LeaseQoS):
         super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
 
     def _let_go(self, delivery_tag: str) -> None:
-        self.held_bytes -= self._sizes.pop(delivery_tag, 0)
+        size, queue = self._sizes.pop(delivery_tag, (0, None))
+        if queue is not None:
+            self.held_bytes -= size
+            self.held[queue] -= 1
 
 
 class GuardedChannel:
@@ -92,7 +100,12 @@ class GuardedChannel:
     arriving: Mapping[str, int] = MappingProxyType({})
 
     def _brpop_start(self: Any, timeout: float | None = None) -> None:
-        """Ask for a few messages of the first queue that has any, higher priorities first."""
+        """Ask for a few messages of the first queue that has any, higher priorities first.
+
+        Of equal priority that queue comes first of which least is held; of equals the one that was served longest ago.
+        kombu's own round robin gives each its turn, and so lets jobs of a slow model take all places.
+        """
+        self._queue_cycle.items.sort(key=self.qos.held.__getitem__)
         queues, wanted = self._queue_cycle.consume(len(self.active_queues)), self.qos.wanted()
         if not queues or not wanted:
             return

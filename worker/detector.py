@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -41,11 +41,13 @@ from worker.cpu import Plan
 from worker.ending import Ending, Remains
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.insist import InsistentRedis
+from worker.lanes import Lanes
 from worker.lineup import Lineup, Serving
 from worker.memory import Room, give_back_large_blocks
 from worker.network import Network
 from worker.patience import PASSING, until_done
 from worker.settings import Settings
+from worker.shares import Shares
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +188,11 @@ class Detecting(Future[list[Outcome]]):
         self.is_duplicate = False
         self.set_running_or_notify_cancel()
 
+    @property
+    def lane(self) -> str:
+        """Which of the decode threads' lanes its images go through: a lane for each model."""
+        return self.outcomes[0].network.spec.name
+
     def cancel(self) -> bool:
         """Give up: images not yet begun are skipped, inferences in flight are cancelled."""
         return self.stop(Cancelled())
@@ -250,7 +257,7 @@ class Detector:
     """A process's networks, their infer queues, and the threads that feed them. Thread-safe."""
 
     def __init__(self, networks: Sequence[Network], settings: Settings, plan: Plan) -> None:
-        self._requests = settings.requests
+        self._settings = settings
         self.lineups = {one.spec.name: Lineup(self.serve(one)) for one in networks}
         self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
         self._room = Room(settings.max_pixels)
@@ -260,12 +267,13 @@ class Detector:
         self._admission = Admission()
         self._counted: set[str] = set()
         self._alone: dict[str, bool] = {}
-        self._threads = ThreadPoolExecutor(plan.decoders, thread_name_prefix="decode")
+        self._threads = Lanes(plan.decoders, lanes=len(self.networks))
+        self._shares = Shares()
         self._closed = False
 
     def serve(self, one: Network) -> Serving:
         """Make the infer queue of a network, which then can be put into its model's lineup."""
-        return Serving(one, InferQueue(one.compiled, self._requests or max(2, 2 * one.optimal_requests)))
+        return Serving(one, InferQueue(one.compiled, network.requests_of(one, self._settings)))
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -288,7 +296,7 @@ class Detector:
         detecting = Detecting(request, outcomes)
         detecting.add_done_callback(chosen.leave)
         if request.redelivered and request.job_id:
-            self._threads.submit(self._admit_again, detecting)
+            self._threads.submit(detecting.lane, self._admit_again, detecting)
         else:
             self._admission.enter(lambda: self._begin(detecting))
         return detecting
@@ -347,7 +355,8 @@ class Detector:
         self._closed = True
         for one in self.lineups.values():
             one.stop()  # first of all wakes decode threads that wait for a free request
-        self._threads.shutdown(wait=True)
+        self._shares.close()
+        self._threads.close()
         try:
             self.excuse(*list(self._counted))
         except RedisError as error:
@@ -382,7 +391,7 @@ class Detector:
         else:
             detecting.add_done_callback(lambda _: self._admission.leave())
         try:
-            self._threads.submit(self._open, detecting)
+            self._threads.submit(detecting.lane, self._open, detecting)
         except RuntimeError:  # the worker stops; what it held comes back to the queue
             detecting.settle_all(detecting.cancelled_by or Cancelled())
 
@@ -400,7 +409,7 @@ class Detector:
             return
         for index in range(1, len(detecting.outcomes)):
             try:
-                self._threads.submit(self._prepare, detecting, index)
+                self._threads.submit(detecting.lane, self._prepare, detecting, index)
             except RuntimeError:
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
         self._prepare(detecting, 0, first)
@@ -445,7 +454,7 @@ class Detector:
         detecting = cast(Detecting, settled)
         if detecting.cancelled_by is not None and self.is_counted(detecting.request.job_id):
             with contextlib.suppress(RuntimeError):  # the worker stops, and excuses all
-                self._threads.submit(self.excuse, detecting.request.job_id)
+                self._threads.submit(detecting.lane, self.excuse, detecting.request.job_id)
 
     def _bury(self, detecting: Detecting, error: FleetError) -> None:
         detecting.is_buried = True
@@ -504,11 +513,25 @@ class Detector:
         _check_still_wanted(detecting)
         tensor, outcome.frame = decode.to_input(data, self._limits, outcome.network.spec.fit, self._room)
         del data, fetched  # the next line may wait
-        times["decode"], _ = _lap(began)
-        assert outcome.queue is not None  # noqa: S101 - chosen with its network
-        flight = outcome.queue.submit(tensor)
-        times["wait"], outcome.slot = flight.waited_s * 1000, flight.slot
+        times["decode"], began = _lap(began)
+        flight = self._submit(outcome, tensor)
+        times["wait"], outcome.slot = (flight.started - began) * 1000, flight.slot
         outcome.starts["infer"] = flight.started
+        return flight
+
+    def _submit(self, outcome: Outcome, tensor: npt.NDArray[np.uint8]) -> Inference:
+        """Start the inference as soon as there is a free request, and cores for it beside other networks."""
+        one, requests = outcome.network, outcome.queue
+        assert requests is not None  # noqa: S101 - chosen with its network
+        if len(self.lineups) == 1:
+            return requests.submit(tensor)
+        give_back = self._shares.take(one.spec.name, alone=requests.size, streams=one.optimal_requests)
+        try:
+            flight = requests.submit(tensor)
+        except BaseException:
+            give_back()
+            raise
+        flight.add_done_callback(lambda _: give_back())
         return flight
 
     def _fetch(self, detecting: Detecting, raw: object, fetched: object) -> bytes:

@@ -123,6 +123,11 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
     return Network(spec, found, compiled, optimal)
 
 
+def requests_of(one: Network, settings: Settings) -> int:
+    """Return how many infer requests a worker has for a network: a second one is ready when the first ends."""
+    return settings.requests or max(2, 2 * one.optimal_requests)
+
+
 def properties(settings: Settings, threads: int) -> Mapping[str, Any]:
     """Give OpenVINO's properties for ``threads`` threads; those of the CPU only where the device is one."""
     chosen: dict[str, Any] = {"PERFORMANCE_HINT": settings.hint.upper()}

@@ -26,6 +26,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -108,6 +109,11 @@ class Job:
         if ended is not None and ended.tag is not None:
             self.callback.__self__.message.channel.qos.ended.add(ended.tag)
 
+    @property
+    def queue(self) -> str:
+        """The queue that it came from; empty if it does not say."""
+        return str((self.args[2].get("delivery_info") or {}).get("routing_key") or "")
+
     def forget_message(self) -> None:
         """Let no acknowledgement be sent, as if it had been."""
         self.callback.__self__.acknowledged = True
@@ -131,6 +137,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._jobs: dict[int, Job] = {}
+        self._taken: Counter[str] = Counter()
         self._pids = itertools.count(1)
         self._done: queue.SimpleQueue[tuple[Job, Any, ExceptionInfo | None]] = queue.SimpleQueue()
         self._alarms = Alarms()
@@ -280,6 +287,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if not self.active:  # an ETA that came due while draining; unacknowledged, it goes back to the queue
             return job
         self._jobs[job.pid] = job
+        self._taken[job.queue] += 1
         try:
             self._accept(job, accept_callback)
             if job.pid in self._jobs:
@@ -290,6 +298,10 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             logger.exception("job.not_begun job=%s", job.args[1])
             self._hand_over(job, None, _lost(error))
         return job
+
+    def taken(self, queue: str) -> int:
+        """Return how many places the jobs of a queue have."""
+        return self._taken[queue]
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Stop a job that was revoked with ``terminate=True``; Celery has stored and acknowledged its outcome."""
@@ -357,6 +369,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         """Free the job's place, once: a signal's handler may have done so in the middle of anything."""
         if self._jobs.pop(job.pid, None) is not None:
             self._alarms.clear(job.pid)
+            self._taken[job.queue] -= 1
             self._freed += 1
             self._bell.ring()
             if job.future is not None and self._engine.is_counted(job.args[1]):
