@@ -1,6 +1,6 @@
 """How much boxes overlap: the one measure for merging tiles and for comparing two networks.
 
-Stage: under :mod:`worker.tiles` and :mod:`worker.precision`. Pure functions of arrays.
+Stage: under :mod:`worker.tiles` and :mod:`worker.accuracy`. Pure functions of arrays.
 """
 
 from typing import TypeAlias

@@ -69,9 +69,7 @@ def add(file: Path, wish: Wish, settings: Settings) -> Recognised:
         ModelError: it is incomplete, cannot be read, recognised, built or run; or the name is taken. The store is
             as before.
     """
-    folder = settings.model_store / _checked_name(wish.name)
-    if folder.exists() and not wish.replaces:
-        raise ModelError(f"There is a model {wish.name!r} already. Choose another --name, or say --replace.")
+    folder = free_folder(wish.name, settings.model_store, replaces=wish.replaces)
     source = find_network(file)
     found = recognise.recognise(source, wish.name, labels=wish.labels, head=wish.head, given=dict(wish.given))
     try:
@@ -83,12 +81,29 @@ def add(file: Path, wish: Wish, settings: Settings) -> Recognised:
             _try(spec, copied, settings)
             reasons = "".join(f"# {reason}\n" for reason in found.why)
             (draft / "model.toml").write_text(reasons + models.to_toml(spec), encoding="utf-8")
-            if folder.exists():
-                os.rename(folder, Path(scratch) / "old")  # noqa: PTH104 - beside the next line, as one step
-            os.rename(draft, folder)  # noqa: PTH104
+            put_in_place(draft, folder, Path(scratch))
     except OSError as error:
         raise ModelError(f"{folder} cannot be written: {error.strerror or error}.") from error
     return replace(found, spec=spec)
+
+
+def free_folder(name: str, store: Path, *, replaces: bool, option: str = "--name") -> Path:
+    """Return the folder that a new model takes; ``option`` is how a user says its name.
+
+    Raises:
+        ModelError: ``name`` cannot name a model, or is taken.
+    """
+    folder = store / _checked_name(name)
+    if folder.exists() and not replaces:
+        raise ModelError(f"There is a model {name!r} already. Choose another {option}, or say --replace.")
+    return folder
+
+
+def put_in_place(draft: Path, folder: Path, scratch: Path) -> None:
+    """Let ``draft`` become the model ``folder``; one that was there goes into ``scratch``."""
+    if folder.exists():
+        os.rename(folder, scratch / "old")  # noqa: PTH104 - beside the next line, as one step
+    os.rename(draft, folder)  # noqa: PTH104
 
 
 def remove(name: str, store: Path) -> None:
