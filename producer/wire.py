@@ -90,7 +90,7 @@ MAX_DETECTIONS = 1000
 #: Most tiles that a picture is cut into, the look at the whole picture not counted.
 MAX_TILES = 512
 
-#: Longer side of a tile, pixels of the original; and the part of a tile that lies in its neighbour too: at most, and
+#: Side of a tile, pixels of the original; and the part of a tile that lies in its neighbour too: at most, and
 #: unless asked otherwise.
 TILE_SIDES = (32, 16_384)
 MAX_OVERLAP = 0.5
@@ -208,8 +208,8 @@ class Tile:
     """How a picture is cut into tiles, so that small things in it are seen at their full size.
 
     Attributes:
-        size: longer side of a tile, pixels of the original; the other follows from the network's proportions. None
-            means the network's own input, so that nothing is scaled.
+        size: side of the square tiles, pixels of the original; a picture that fits into one is not cut. None means
+            tiles of the size of the network's input, so that nothing is scaled.
         overlap: part of a tile that at least lies in the next one too, 0 to 0.5; things up to this size are whole in
             one of the two.
     """

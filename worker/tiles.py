@@ -59,12 +59,12 @@ def windows(width: int, height: int, tile: wire.Tile, input_size: tuple[int, int
     Args:
         width: of the picture; height likewise.
         tile: as it was asked for.
-        input_size: (height, width) of the network's input, whose proportions the tiles have.
+        input_size: (height, width) of the network's input, the size of a tile where none was asked for.
 
     Raises:
         InvalidRequest: there would be more than :data:`producer.wire.MAX_TILES` of them.
     """
-    sides = _sides(tile.size, input_size)
+    sides = (tile.size, tile.size) if tile.size is not None else (input_size[1], input_size[0])
     columns, rows = (_count(length, side, tile.overlap) for length, side in zip((width, height), sides, strict=True))
     whole = Window(0, 0, width, height)
     if columns * rows == 1:
@@ -77,13 +77,6 @@ def windows(width: int, height: int, tile: wire.Tile, input_size: tuple[int, int
     spread = [(x, y) for y in _starts(height, sides[1], rows) for x in _starts(width, sides[0], columns)]
     tiles = [Window(x, y, min(x + sides[0], width), min(y + sides[1], height)) for x, y in spread]
     return [*tiles, whole]
-
-
-def _sides(size: int | None, input_size: tuple[int, int]) -> tuple[int, int]:
-    """Return width and height of a tile."""
-    height, width = input_size
-    scale = 1.0 if size is None else size / max(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _count(length: int, side: int, overlap: float) -> int:

@@ -26,10 +26,8 @@ def cut(width: int, height: int, tile: Tile, input_size: tuple[int, int]) -> lis
 
 
 def side_of(tile: Tile, input_size: tuple[int, int]) -> tuple[int, int]:
-    """Return width and height of a whole tile, worked out here again."""
-    height, width = input_size
-    longer = max(height, width) if tile.size is None else tile.size
-    return max(1, round(width * longer / max(input_size))), max(1, round(height * longer / max(input_size)))
+    """Return width and height of a whole tile."""
+    return (input_size[1], input_size[0]) if tile.size is None else (tile.size, tile.size)
 
 
 @given(width=sides, height=sides, tile=tiles, input_size=inputs)

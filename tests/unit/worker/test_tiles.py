@@ -132,16 +132,16 @@ def test_however_many_rows_come_a_result_s_worth_leaves():
     assert left[:, 1].min() > 0.99
 
 
-def test_tiles_have_the_network_s_proportions_and_by_default_its_size():
-    """Given a network of 640 x 480, then so are the tiles; asked for 320, they are 320 x 240."""
+def test_tiles_are_squares_and_by_default_of_the_network_s_size():
+    """Given a network of 640 x 480, then so are the tiles where no size is asked for; else they are squares."""
     first, *_ = windows(2000, 2000, Tile(), (480, 640))
-    half, *_ = windows(2000, 2000, Tile(320), (480, 640))
+    square, *_ = windows(2000, 2000, Tile(320), (480, 640))
 
     assert (first.x2, first.y2) == (640, 480)
-    assert (half.x2, half.y2) == (320, 240)
+    assert (square.x2, square.y2) == (320, 320)
 
 
 def test_too_many_tiles_are_refused_with_their_number():
     """Given 64 megapixels in tiles of 64, then the caller hears how many that were, and what to do."""
-    with pytest.raises(InvalidRequest, match=r"8000 x 8000 pixels gives 33,127 tiles of 64 x 48; at most 512.* larger"):
+    with pytest.raises(InvalidRequest, match=r"8000 x 8000 pixels gives 24,649 tiles of 64 x 64; at most 512.* larger"):
         windows(8000, 8000, Tile(64), (480, 640))

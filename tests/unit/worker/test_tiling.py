@@ -21,7 +21,7 @@ from producer import blobs
 from producer.errors import Cancelled, DeadlineExceeded, InferenceFailed, InvalidRequest
 from producer.wire import Options, Result, Tile
 from tests.hazards import networks
-from tests.reference import centerface_reference, iou
+from tests.scenes import Scene, small_faces
 from tests.unit.worker.conftest import Load
 from worker import decode
 from worker.cpu import Plan
@@ -120,43 +120,10 @@ def until(condition: Callable[[], Any]) -> None:
 # ------------------------------------------------------------------------------------------------------ what is found
 
 
-class Scene:
-    """A big picture with small faces at known places."""
-
-    def __init__(self, samples: Path, store: Path) -> None:
-        self._model = store / "centerface" / "centerface.onnx"
-        self._photos = [cv2.imread(str(samples / name)) for name in ("astronaut.png", "grace_hopper.jpg")]
-        self._faces = [centerface_reference(photo, self._model, precision="f32")[0]["box"] for photo in self._photos]
-        ground = cv2.imread(str(samples / "china.jpg"))
-        self.pixels = cv2.resize(ground, (2560, 1920), interpolation=cv2.INTER_CUBIC)
-        self.places: list[tuple[float, ...]] = []
-
-    def put(self, which: int, left: int, top: int, width: float) -> None:
-        """Paste a photo so that its face is ``width`` wide."""
-        photo, face = self._photos[which], self._faces[which]
-        scale = width / (face[2] - face[0])
-        small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        height, wide = small.shape[:2]
-        self.pixels[top : top + height, left : left + wide] = small
-        there = np.array([wide / photo.shape[1], height / photo.shape[0]] * 2)
-        self.places.append(tuple(np.array(face) * there + np.array([left, top] * 2)))
-
-    def found(self, answer: Result) -> list[float]:
-        """Return for each place the best overlap of a detection, and assert that there is no other detection."""
-        table = np.array([[iou(place, one.box) for one in answer.detections] for place in self.places])
-        assert (table.max(axis=0, initial=0.0) > 0.5).all(), answer.detections
-        assert len(answer.detections) <= len(self.places), answer.detections
-        return table.max(axis=1, initial=0.0).tolist()
-
-
 @pytest.fixture(scope="module")
 def scene(samples: Path, store: Path) -> Scene:
-    """24 faces of 22 to 40 pixels, all over 2560 x 1920, tile edges included."""
-    made, random = Scene(samples, store), np.random.default_rng(3)
-    for number in range(24):
-        left, top = (number % 6) * 400 + random.integers(60, 260), (number // 6) * 450 + random.integers(60, 260)
-        made.put(number % 2, int(left), int(top), random.uniform(22, 40))
-    return made
+    """24 small faces in a big picture."""
+    return small_faces(samples, store)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -175,7 +142,7 @@ def test_small_faces_that_the_network_misses_are_found_in_tiles(start, load: Loa
 
     assert min(scene.found(answer)) > 0.75
     assert len(answer.detections) == 24
-    assert answer.tiles == 25
+    assert answer.tiles == 20
     assert Result.parse(answer.to_json()) == answer
     assert [one.score for one in answer.detections] == sorted((one.score for one in answer.detections), reverse=True)
 
