@@ -51,6 +51,13 @@ def to_input(data: bytes, limits: Limits, how: Fit, room: Room) -> tuple[Pixels,
         return fit(_decode(data, kind, width, height), how)
 
 
+def to_picture(data: bytes, limits: Limits, room: Room) -> Pixels:
+    """Decode ``data`` and keep the pixels, which the caller counts from then on; see :func:`decode`."""
+    kind, width, height = _measure(data, limits)
+    with room.hold(width * height):
+        return _decode(data, kind, width, height)
+
+
 def decode(data: bytes, limits: Limits) -> Pixels:
     """Decode a whole JPEG, PNG, WebP or BMP; EXIF orientation is applied, depth and alpha are converted to 8-bit BGR.
 

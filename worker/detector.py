@@ -6,6 +6,7 @@ go on to the next image, and OpenVINO's completion thread settles the future.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +35,8 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, models, network, versions
-from worker.admission import Admission
+from worker import deaths, decode, models, network, tiles, versions
+from worker.admission import Admission, Line, Turn
 from worker.clock import redis_clock
 from worker.cpu import Plan
 from worker.ending import Ending, Remains
@@ -43,11 +44,13 @@ from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClose
 from worker.insist import InsistentRedis
 from worker.lanes import Lanes
 from worker.lineup import Lineup, Serving
-from worker.memory import Room, give_back_large_blocks
+from worker.memory import TILED_AT_ONCE, Room, give_back_large_blocks
 from worker.network import Network
 from worker.patience import PASSING, until_done
+from worker.resize import fit
 from worker.settings import Settings
 from worker.shares import Shares
+from worker.tiling import Tiling
 
 logger = logging.getLogger(__name__)
 
@@ -99,15 +102,16 @@ class Outcome:
     """What became of one image; complete when its :class:`Detecting` is settled.
 
     ``queue`` is the infer queue of ``network``: the two are chosen together, when the request begins.
-    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``. The next four
-    say where its way led, for :mod:`worker.trail`: when stages began, by the monotonic clock, on which decode thread,
-    how many bytes, in which infer request.
+    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or of the picture if that was cut into ``tiles``;
+    None when there is an ``error``. The next four say where its way led, for :mod:`worker.trail`: when stages began, by
+    the monotonic clock, on which decode thread, how many bytes, in which infer request.
     """
 
     network: Network
     options: wire.Options
     rows: npt.NDArray[np.float32] | None = None
     frame: decode.Frame | None = None
+    tiles: int = 0
     error: FleetError | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     done_at: float = 0.0
@@ -138,6 +142,7 @@ class Outcome:
             detections=detections,
             timings_ms={stage: round(value, 2) for stage, value in timings.items()},
             worker=worker,
+            tiles=self.tiles,
         )
 
 
@@ -152,8 +157,7 @@ def to_detections(
         spec: the model's labels and least score.
         options: the request's own least score and most detections.
     """
-    least = spec.min_score if options.min_score is None else options.min_score
-    rows = rows[rows[:, 1] >= least][: options.max_detections or wire.MAX_DETECTIONS]
+    rows = rows[rows[:, 1] >= _least(spec, options)][: options.max_detections or wire.MAX_DETECTIONS]
     corners = frame.to_original(rows[:, 2:_BOX_END].reshape(-1, 2, 2))
     corners = np.clip(corners, 0, np.array([frame.width, frame.height], np.float32))
     points = frame.to_original(rows[:, _BOX_END:].reshape(len(rows), (rows.shape[1] - _BOX_END) // 2, 2))
@@ -173,6 +177,10 @@ def to_detections(
     )
 
 
+#: An image's way through the network, in one piece or in tiles; or its place in the line before that.
+Flight: TypeAlias = Inference | Tiling | Turn
+
+
 class Detecting(Future[list[Outcome]]):
     """A request on its way; settles, never with an exception, when each of its images has an outcome. Thread-safe."""
 
@@ -182,7 +190,7 @@ class Detecting(Future[list[Outcome]]):
         self.outcomes = outcomes
         self._left = len(outcomes)
         self._lock = threading.Lock()
-        self._flights: dict[int, Inference] = {}
+        self._flights: dict[int, Flight] = {}
         self.cancelled_by: FleetError | None = None
         self.is_buried = False
         self.is_duplicate = False
@@ -208,7 +216,7 @@ class Detecting(Future[list[Outcome]]):
             flight.cancel()
         return True
 
-    def follow(self, index: int, flight: Inference) -> None:
+    def follow(self, index: int, flight: Flight) -> None:
         """Settle image ``index`` when ``flight`` does."""
         with self._lock:
             self._flights[index] = flight
@@ -238,16 +246,22 @@ class Detecting(Future[list[Outcome]]):
         for index in range(len(self.outcomes)):
             self.settle(index, error)
 
-    def _landed(self, index: int, flight: Inference) -> None:
+    def _landed(self, index: int, flight: Flight) -> None:
         """On OpenVINO's completion thread: note what came, hand over, return."""
+        if isinstance(flight, Turn):  # it settles only when it is cancelled
+            self.settle(index, self.cancelled_by or Cancelled())
+            return
         outcome = self.outcomes[index]
-        outcome.timings_ms["infer"] = flight.infer_s * 1000
+        outcome.timings_ms |= {"wait": flight.waited_s * 1000, "infer": flight.infer_s * 1000}
+        outcome.slot, outcome.starts["infer"] = flight.slot, flight.started
         problem = flight.exception()
         if problem is None:
             outcome.rows = flight.result()
             self.settle(index)
         elif isinstance(problem, CancelledError):
             self.settle(index, self.cancelled_by or Cancelled())
+        elif isinstance(problem, FleetError):
+            self.settle(index, problem)
         else:
             logger.warning("inference.failed job=%s error=%s", self.request.job_id, problem)
             self.settle(index, InferenceFailed())
@@ -265,6 +279,7 @@ class Detector:
         self._redis = _connect(settings.url, connections=plan.decoders + 3)
         self._ending = Ending(self._redis)
         self._admission = Admission()
+        self._tiled = Line(TILED_AT_ONCE)
         self._counted: set[str] = set()
         self._alone: dict[str, bool] = {}
         self._threads = Lanes(plan.decoders, lanes=len(self.networks))
@@ -424,7 +439,8 @@ class Detector:
             self.finish(request.job_id, Remains(request.queue, blobs.refs_of([request.images])))
             return Cancelled(), None
         self._counted.add(request.job_id)
-        ref = _ref_of(request.images[0]) if _is_wanted(detecting) else None
+        wanted = _is_wanted(detecting) and request.options.tile is None
+        ref = _ref_of(request.images[0]) if wanted else None
         detecting.outcomes[0].starts["fetch"] = asked_at = time.monotonic()
         begun, first = self._begin_and_ask(request.job_id, ref)
         detecting.outcomes[0].timings_ms["fetch"], _ = _lap(asked_at)
@@ -471,23 +487,52 @@ class Detector:
             self._admission.leave()
 
     def _prepare(self, detecting: Detecting, index: int, fetched: object = None) -> None:
-        """Decode image ``index`` and start its inference; ``fetched`` is Redis's reply if it was asked already."""
+        """Bring image ``index`` on its way; ``fetched`` is Redis's reply if it was asked already."""
+        if detecting.request.options.tile is None:
+            self._start_one(detecting, index, fetched)
+            return
+        # A picture in tiles keeps its pixels for long, so few are under way, and the others are not even fetched.
+        turn = Turn(lambda: self._start_tiled(detecting, index))
+        detecting.follow(index, turn)
+        self._tiled.enter(turn)
+
+    def _start_tiled(self, detecting: Detecting, index: int) -> bool:
+        try:
+            self._threads.submit(detecting.lane, self._start_one, detecting, index, None)
+        except RuntimeError:  # the worker stops
+            detecting.settle(index, detecting.cancelled_by or Cancelled())
+            return False
+        return True
+
+    def _start_one(self, detecting: Detecting, index: int, fetched: object) -> None:
+        """Decode image ``index`` and start its inference, or those of its tiles."""
+        flight: Flight | None = None
         try:
             flight = self._send_in(detecting, index, fetched)
-        except FleetError as error:
-            self._keep_if_wanted(detecting, error)
-            detecting.settle(index, error)
-        except InferenceError as error:
-            logger.warning("inference.not_started job=%s error=%s", detecting.request.job_id, error)
-            detecting.settle(index, InferenceFailed())
-        except QueueClosedError:  # the worker stops; what it held comes back to the queue
-            detecting.settle(index, detecting.cancelled_by or Cancelled())
-        except Exception:
-            incident = uuid.uuid4().hex[:12]
-            logger.exception("job.internal_error job=%s incident=%s", detecting.request.job_id, incident)
-            detecting.settle(index, InternalError(f"Something unforeseen went wrong; incident {incident}."))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            answer = _answer_to(error, detecting)
+            self._keep_if_wanted(detecting, answer)
+            detecting.settle(index, answer)
         else:
             detecting.follow(index, flight)
+        if isinstance(flight, Tiling):
+            flight.add_done_callback(lambda _: self._tiled.leave())
+        elif detecting.request.options.tile is not None:
+            self._tiled.leave()
+
+    def _step(self, detecting: Detecting, tiling: Tiling) -> None:
+        """Go on with a picture that is cut into tiles, behind all that waits for a decode thread already."""
+        try:
+            self._threads.submit(detecting.lane, self._cut, detecting, tiling)
+        except RuntimeError:  # the worker stops
+            tiling.cancel()
+
+    def _cut(self, detecting: Detecting, tiling: Tiling) -> None:
+        try:
+            _check_still_wanted(detecting)
+            tiling.step()
+        except Exception as error:  # noqa: BLE001
+            tiling.fail(_answer_to(error, detecting))
 
     def _keep_if_wanted(self, detecting: Detecting, error: FleetError) -> None:
         """Put an image that cannot be read on the dead list, where the operator wants to look at such images."""
@@ -497,7 +542,7 @@ class Detector:
             except RedisError as problem:
                 logger.warning("job.not_kept job=%s error=%s", detecting.request.job_id, problem)
 
-    def _send_in(self, detecting: Detecting, index: int, fetched: object) -> Inference:
+    def _send_in(self, detecting: Detecting, index: int, fetched: object) -> Flight:
         outcome, request = detecting.outcomes[index], detecting.request
         times = outcome.timings_ms
         if self._closed:
@@ -511,13 +556,39 @@ class Detector:
         fetch_ms, began = _lap(began)
         times["fetch"], outcome.starts["decode"] = times.get("fetch", 0.0) + fetch_ms, began
         _check_still_wanted(detecting)
+        if request.options.tile is not None:
+            return self._send_in_tiles(detecting, outcome, data, request.options.tile)
         tensor, outcome.frame = decode.to_input(data, self._limits, outcome.network.spec.fit, self._room)
         del data, fetched  # the next line may wait
-        times["decode"], began = _lap(began)
-        flight = self._submit(outcome, tensor)
-        times["wait"], outcome.slot = (flight.started - began) * 1000, flight.slot
-        outcome.starts["infer"] = flight.started
-        return flight
+        times["decode"], _ = _lap(began)
+        return self._submit(outcome, tensor)
+
+    def _send_in_tiles(self, detecting: Detecting, outcome: Outcome, data: bytes, tile: wire.Tile) -> Flight:
+        """Decode a picture and start on its tiles; one that fits into a tile goes the way of all others."""
+        spec, began = outcome.network.spec, time.monotonic()
+        assert outcome.queue is not None  # noqa: S101 - chosen with its network
+        picture = decode.to_picture(data, self._limits, self._room)
+        height, width = picture.shape[:2]
+        places = tiles.windows(width, height, tile, spec.input_size)
+        if len(places) == 1:
+            tensor, outcome.frame = fit(picture, spec.fit)
+            outcome.timings_ms["decode"], _ = _lap(began)
+            del picture, data
+            return self._submit(outcome, tensor)
+        outcome.frame, outcome.tiles = decode.Frame(width, height, 1.0, 1.0, 0, 0), len(places) - 1
+        outcome.timings_ms["decode"], _ = _lap(began)
+        tiling = Tiling(
+            picture,
+            places,
+            spec.fit,
+            least=_least(spec, outcome.options),
+            limit=spec.iou,
+            agnostic=bool(spec.options.get("agnostic")),
+            submit=functools.partial(self._submit, outcome),
+            hand_on=lambda tiling: self._step(detecting, tiling),
+        )
+        tiling.begin(outcome.queue.size)
+        return tiling
 
     def _submit(self, outcome: Outcome, tensor: npt.NDArray[np.uint8]) -> Inference:
         """Start the inference as soon as there is a free request, and cores for it beside other networks."""
@@ -525,12 +596,14 @@ class Detector:
         assert requests is not None  # noqa: S101 - chosen with its network
         if len(self.lineups) == 1:
             return requests.submit(tensor)
+        began = time.monotonic()
         give_back = self._shares.take(one.spec.name, alone=requests.size, streams=one.optimal_requests)
         try:
             flight = requests.submit(tensor)
         except BaseException:
             give_back()
             raise
+        flight.waited_s = flight.started - began
         flight.add_done_callback(lambda _: give_back())
         return flight
 
@@ -621,6 +694,24 @@ def _chosen(name: str, wanted: versions.Wanted | None, settings: Settings) -> tu
     if (found := models.digest(path)) != digest:
         raise models.ModelError(f"{label} in {settings.model_store} has the digest {found}. {mend}")
     return spec, path
+
+
+def _least(spec: models.ModelSpec, options: wire.Options) -> float:
+    return spec.min_score if options.min_score is None else options.min_score
+
+
+def _answer_to(error: Exception, detecting: Detecting) -> FleetError:
+    """Turn what came in an image's way into its outcome; called where it is handled."""
+    if isinstance(error, FleetError):
+        return error
+    if isinstance(error, InferenceError):
+        logger.warning("inference.not_started job=%s error=%s", detecting.request.job_id, error)
+        return InferenceFailed()
+    if isinstance(error, QueueClosedError):  # the worker stops; what it held comes back to the queue
+        return detecting.cancelled_by or Cancelled()
+    incident = uuid.uuid4().hex[:12]
+    logger.error("job.internal_error job=%s incident=%s", detecting.request.job_id, incident, exc_info=error)
+    return InternalError(f"Something unforeseen went wrong; incident {incident}.")
 
 
 def _ref_of(raw: object) -> str | None:

@@ -16,6 +16,10 @@ from producer.wire import MAX_HELD_BYTES, MAX_MESSAGE_BYTES
 #: for every accepted kind: 6 to 12.1.
 BYTES_PER_PIXEL = 12.5
 
+#: Pictures of which tiles are under way, and what each of their pixels takes until the last tile is cut.
+TILED_AT_ONCE = 2
+BYTES_PER_KEPT_PIXEL = 3
+
 #: An encoded image is in the parser's buffer, in Python's hands, and in Pillow's while its header is read.
 COPIES_OF_IMAGE = 3
 
@@ -60,7 +64,8 @@ def headroom_bytes(*, max_pixels: int, max_image_bytes: int, decoders: int) -> i
     decoding = BYTES_PER_PIXEL * max_pixels
     fetched = COPIES_OF_IMAGE * max_image_bytes * decoders
     held = COPIES_OF_MESSAGE * (MAX_HELD_BYTES + MESSAGES_AT_ONCE * MAX_MESSAGE_BYTES)
-    return int(decoding + fetched + held)
+    tiled = BYTES_PER_KEPT_PIXEL * TILED_AT_ONCE * max_pixels
+    return int(decoding + fetched + held + tiled)
 
 
 def explain(max_pixels: int, max_image_bytes: int, decoders: int) -> str:

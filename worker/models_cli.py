@@ -14,7 +14,8 @@ import cv2
 
 from producer import draw
 from producer.wire import Detection, Options
-from worker import cpu, decode, models, network, resize, store
+from worker import cpu, decode, models, network, quantized, resize, store
+from worker.cli_quantize import quantize
 from worker.complaints import checked, chosen_settings
 from worker.detector import to_detections
 from worker.heads.nms import SCORE_FLOOR
@@ -26,6 +27,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.group(name="models")
 def models_group() -> None:
     """The networks this host has."""
+
+
+models_group.add_command(quantize)
 
 
 @models_group.command()
@@ -94,6 +98,9 @@ def show(name: str) -> None:
     click.echo(f"{name}: {_line(dataclasses.replace(spec, digest=models.digest(path)))}")
     for part in models.files(path):
         click.echo(f"{part}  {part.stat().st_size:,} bytes")
+    report = quantized.read(folder / name)
+    for line in report.sentences() if report else ():
+        click.echo(line)
     click.echo()
     click.echo((models.folder_of(name, folder) / "model.toml").read_text(encoding="utf-8").rstrip())
 

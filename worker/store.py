@@ -97,12 +97,29 @@ def add(file: Path, wish: Wish, settings: Settings) -> Added:
             _try(spec, copied, settings)
             reasons = "".join(f"# {reason}\n" for reason in found.why)
             (draft / "model.toml").write_text(reasons + models.to_toml(spec), encoding="utf-8")
-            if folder.exists():
-                os.rename(folder, Path(scratch) / "old")  # noqa: PTH104 - beside the next line, as one step
-            os.rename(draft, folder)  # noqa: PTH104
+            put_in_place(draft, folder, Path(scratch))
     except OSError as error:
         raise ModelError(f"{folder} cannot be written: {error.strerror or error}.") from error
     return Added(spec, found.why, folder)
+
+
+def free_folder(name: str, store: Path, *, replaces: bool) -> Path:
+    """Return the folder that a new model takes, by a name of its own.
+
+    Raises:
+        ModelError: ``name`` cannot name a model, or is taken.
+    """
+    folder = store / _checked_name(name)
+    if folder.exists() and not replaces:
+        raise ModelError(f"There is a model {name!r} already. Choose another --as, or say --replace.")
+    return folder
+
+
+def put_in_place(draft: Path, folder: Path, scratch: Path) -> None:
+    """Let ``draft`` become the model ``folder``; one that was there goes into ``scratch``."""
+    if folder.exists():
+        os.rename(folder, scratch / "old")  # noqa: PTH104 - beside the next line, as one step
+    os.rename(draft, folder)  # noqa: PTH104
 
 
 def remove(name: str, store: Path) -> None:
