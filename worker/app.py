@@ -91,7 +91,7 @@ def _queue(name: str) -> Queue:
 
 codecs.install()
 logs.follow()
-app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP")
+app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP", control="worker.mingle:FleetControl")
 app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)

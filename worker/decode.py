@@ -4,6 +4,7 @@ Stage: on the decode threads, between fetch and the infer queue. Pure functions 
 """
 
 import io
+import math
 import struct
 from dataclasses import dataclass
 
@@ -15,12 +16,13 @@ from PIL import UnidentifiedImageError
 from producer.errors import ImageTooLarge, InvalidImage
 from worker import jpeg
 from worker.memory import Room
-from worker.resize import Fit, Frame, Pixels, fit, letterbox
+from worker.resize import Fit, Frame, Pixels, fit, letterbox, reduction
 
 __all__ = ["FORMATS", "MAX_SIDE", "Frame", "Limits", "Pixels", "check_whole", "decode", "letterbox", "read_header"]
 
 #: What is accepted. Pillow calls a JPEG with more pictures behind it, as phones write, "MPO".
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_JPEGS = ("JPEG", "MPO")
 
 #: Largest width or height, pixels. JPEG and WebP can hardly say more, and a strip of that length is no photo.
 MAX_SIDE = 30_000
@@ -28,6 +30,9 @@ MAX_SIDE = 30_000
 #: Pillow warns at a size of its own; ours is checked on the header, before any pixel.
 Header.MAX_IMAGE_PIXELS = None
 Header.init()  # loads its plugins, which two threads must not do at once
+
+#: OpenCV's flags for a picture whose sides are divided: libjpeg then computes fewer pixels from each block.
+_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 
 cv2.setNumThreads(1)  # the decode threads are the parallelism; OpenCV's own would fight inference for the cores
 
@@ -38,17 +43,24 @@ class Limits:
 
     max_bytes: int
     max_pixels: int
+    jpeg_scale: bool = True  # a JPEG much larger than the input is decoded at a smaller scale
 
 
 def to_input(data: bytes, limits: Limits, how: Fit, room: Room) -> tuple[Pixels, Frame]:
     """Decode ``data`` and resize it as ``how`` says; the pixels in between live no longer than this takes.
 
+    A JPEG that is much larger than the input is decoded at a half or a quarter (:func:`reduction`); whoever
+    needs every pixel calls :func:`decode`.
+
     Raises:
         ImageTooLarge: as :func:`decode` says; InvalidImage likewise.
     """
     kind, width, height = _measure(data, limits)
+    by = reduction(width, height, how) if limits.jpeg_scale and kind in _JPEGS else 1
     with room.hold(width * height):
-        return fit(_decode(data, kind, width, height), how)
+        pixels = _decode(data, kind, width, height, by)
+        turned = pixels.shape[:2] != _divided(height, width, by)
+        return fit(pixels, how, original=(width, height) if turned else (height, width), reduced_by=by)
 
 
 def to_picture(data: bytes, limits: Limits, room: Room) -> Pixels:
@@ -83,16 +95,21 @@ def _measure(data: bytes, limits: Limits) -> tuple[str, int, int]:
     return kind, width, height
 
 
-def _decode(data: bytes, kind: str, width: int, height: int) -> Pixels:
+def _decode(data: bytes, kind: str, width: int, height: int, by: int = 1) -> Pixels:
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[by])
     except cv2.error as error:
         raise InvalidImage(f"The {kind} picture is damaged and cannot be decoded.") from error
     if pixels is None or pixels.size == 0:
         raise InvalidImage(f"The {kind} picture is damaged and cannot be decoded.")
-    if sorted(pixels.shape[:2]) != sorted((height, width)):
+    if sorted(pixels.shape[:2]) != sorted(_divided(height, width, by)):
         raise InvalidImage(f"The {kind} picture's header and content have different sizes.")
     return pixels  # type: ignore[return-value]
+
+
+def _divided(height: int, width: int, by: int) -> tuple[int, int]:
+    """Give the sides as libjpeg rounds them."""
+    return math.ceil(height / by), math.ceil(width / by)
 
 
 def read_header(data: bytes) -> tuple[str, int, int]:

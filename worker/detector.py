@@ -273,7 +273,7 @@ class Detector:
     def __init__(self, networks: Sequence[Network], settings: Settings, plan: Plan) -> None:
         self._settings = settings
         self.lineups = {one.spec.name: Lineup(self.serve(one)) for one in networks}
-        self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
+        self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels, settings.jpeg_scale)
         self._room = Room(settings.max_pixels)
         self._keep_invalid = settings.keep_invalid
         self._redis = _connect(settings.url, connections=plan.decoders + 3)

@@ -19,6 +19,10 @@ Pixels = npt.NDArray[np.uint8]
 #: padded only to the next multiple, so that the input's size follows the picture's.
 MODES = ("letterbox", "stretch", "multiple")
 
+#: What a JPEG's sides are divided by while it is decoded. An eighth would save little more, and moves boxes
+#: (docs/performance.md).
+REDUCTIONS = (4, 2)
+
 #: How pixels are computed when shrinking: averaged, or as OpenCV's default does, which most networks are trained on.
 SHRINKING = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
 
@@ -68,18 +72,40 @@ class Frame:
         return (points - pad) / scale
 
 
-def fit(image: Pixels, how: Fit) -> tuple[Pixels, Frame]:
+def reduction(width: int, height: int, how: Fit) -> int:
+    """Return by how much a JPEG's sides may be divided while it is decoded: 1, 2 or 4.
+
+    What is left is on each axis at least as large as the picture in the input, whichever way EXIF turns it: that is
+    known only after decoding. So the two sides must stay apart, too, or nobody could tell whether it was turned.
+    """
+    for by in REDUCTIONS:
+        apart = width == height or math.ceil(width / by) != math.ceil(height / by)
+        if apart and all(
+            least <= side // by
+            for sides in ((height, width), (width, height))
+            for least, side in zip(_scaled(sides, how), sides, strict=True)
+        ):
+            return by
+    return 1
+
+
+def fit(
+    image: Pixels, how: Fit, *, original: tuple[int, int] | None = None, reduced_by: int = 1
+) -> tuple[Pixels, Frame]:
     """Make the network's input of ``image``.
 
     Args:
         image: ``(height, width, 3)`` uint8.
         how: what the network wants.
+        original: (height, width), upright, of the picture that ``image`` was reduced from while it was decoded.
+        reduced_by: how many of its pixels a side are one of ``image``; the last one may be made of fewer.
 
     Returns:
         ``(1, H, W, 3)`` uint8 contiguous, and how the image lies in it. Enlarging interpolates (INTER_LINEAR).
     """
     height, width = image.shape[:2]
-    new_height, new_width = how.size if how.mode == "stretch" else _inside((height, width), how.size)
+    whole = original or (height, width)
+    new_height, new_width = _scaled(whole, how)
     rows, columns = how.size
     if how.mode == "multiple":
         rows, columns = (math.ceil(side / how.multiple) * how.multiple for side in (new_height, new_width))
@@ -88,7 +114,8 @@ def fit(image: Pixels, how: Fit) -> tuple[Pixels, Frame]:
     scaled: Any = cv2.resize(
         image, (new_width, new_height), interpolation=SHRINKING[how.shrinking] if shrinks else cv2.INTER_LINEAR
     )
-    frame = Frame(width, height, new_width / width, new_height / height, pad_x, pad_y)
+    scale_x, scale_y = new_width / (width * reduced_by), new_height / (height * reduced_by)
+    frame = Frame(whole[1], whole[0], scale_x, scale_y, pad_x, pad_y)
     if (rows, columns) == (new_height, new_width):
         return np.ascontiguousarray(scaled)[np.newaxis], frame
     canvas = np.full((1, rows, columns, 3), how.pad, np.uint8)
@@ -99,6 +126,11 @@ def fit(image: Pixels, how: Fit) -> tuple[Pixels, Frame]:
 def letterbox(image: Pixels, size: tuple[int, int]) -> tuple[Pixels, Frame]:
     """Scale ``image`` to fit ``size`` (height, width) without changing its proportions, and centre it on black."""
     return fit(image, Fit(size))
+
+
+def _scaled(sides: tuple[int, int], how: Fit) -> tuple[int, int]:
+    """Say how large a picture of ``sides`` (height, width) is in the input."""
+    return how.size if how.mode == "stretch" else _inside(sides, how.size)
 
 
 def _inside(sides: tuple[int, int], most: tuple[int, int]) -> tuple[int, int]:

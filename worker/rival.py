@@ -45,7 +45,7 @@ class _Bare:
     def __init__(self, network: Network, settings: Settings, url: str, threads: int, name: str) -> None:
         self.passages: list[Passage] = []
         self._network = network
-        self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels)
+        self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels, settings.jpeg_scale)
         self._redis = Redis.from_url(url, socket_timeout=None)
         self._over = threading.Event()
         self._threads = [

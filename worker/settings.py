@@ -62,6 +62,8 @@ class Settings:
     max_pixels: int = 64_000_000
     #: Most bytes of an encoded image.
     max_image_bytes: int = MAX_IMAGE_BYTES
+    #: Decode a JPEG that is much larger than the network's input at a half or a quarter of its size.
+    jpeg_scale: bool = True
     #: Keep images that cannot be read on the dead list.
     keep_invalid: bool = False
     #: Seconds after which a silent worker counts as dead and its jobs go to others; live ones renew in time.
@@ -136,6 +138,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "jobs": (_whole(0, 4096), defaults.jobs),
         "max_pixels": (_whole(1, 1_000_000_000), defaults.max_pixels),
         "max_image_bytes": (_whole(1, 512 * 1024 * 1024), defaults.max_image_bytes),
+        "jpeg_scale": (_switch, defaults.jpeg_scale),
         "keep_invalid": (_switch, defaults.keep_invalid),
         "lease_s": (_lease, defaults.lease_s),
         "drain_s": (_seconds, defaults.drain_s),

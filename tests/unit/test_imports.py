@@ -66,7 +66,7 @@ NO_CELERY = {
     "deaths",
     "ledger",
 }
-NO_OPENVINO = {"pool", "tasks", "app", "request", "bodies", "bootsteps", "consumer", "control", "monitor"}
+NO_OPENVINO = {"pool", "tasks", "app", "request", "bodies", "bootsteps", "consumer", "control", "mingle", "monitor"}
 
 
 def imported(module: str) -> set[str]:

@@ -57,7 +57,7 @@ def make(settings: Settings, model: str, photos: tuple[Path, ...], cores: int, f
         models.ModelError: the model is not there or cannot be built.
     """
     spec, path = models.read(model, settings.model_store)
-    limits = Limits(settings.max_image_bytes, settings.max_pixels)
+    limits = Limits(settings.max_image_bytes, settings.max_pixels, settings.jpeg_scale)
     photos = tuple(photo.absolute() for photo in photos)
     task = Task(folder, spec, settings.model_store.absolute(), photos, cores, settings.precision, limits)
     ov.save_model(network.build(spec, path, ov.Core()), task.graph, compress_to_fp16=False)
