@@ -56,10 +56,15 @@ NO_CELERY = {
     "cpu",
     "settings",
     "admission",
+    "lineup",
+    "versions",
+    "change",
+    "trial",
+    "room",
     "deaths",
     "ledger",
 }
-NO_OPENVINO = {"pool", "tasks", "app", "request", "bodies", "bootsteps", "consumer", "control", "monitor"}
+NO_OPENVINO = {"pool", "tasks", "app", "request", "bodies", "bootsteps", "consumer", "control", "monitor", "swaps"}
 
 
 def imported(module: str) -> set[str]:
