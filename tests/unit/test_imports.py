@@ -63,10 +63,27 @@ NO_CELERY = {
     "cpu",
     "settings",
     "admission",
+    "lineup",
+    "versions",
+    "change",
+    "trial",
+    "room",
     "deaths",
     "ledger",
 }
-NO_OPENVINO = {"pool", "tasks", "app", "request", "bodies", "bootsteps", "consumer", "control", "mingle", "monitor"}
+NO_OPENVINO = {
+    "pool",
+    "tasks",
+    "app",
+    "request",
+    "bodies",
+    "bootsteps",
+    "consumer",
+    "control",
+    "mingle",
+    "monitor",
+    "swaps",
+}
 
 
 def imported(module: str) -> set[str]:
