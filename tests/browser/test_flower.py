@@ -90,7 +90,8 @@ class Flower:
         self._browser.set_window_size(WIDE, min(high, highest))
         cut = self._browser.execute_script(
             "return [...document.querySelectorAll('html, table:not(#tasks-table)')]"
-            ".map(one => one.parentElement || one).filter(one => one.offsetWidth && one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML)"
+            ".map(one => one.parentElement || one).filter(one => one.offsetWidth"
+            " && one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML)"
         )
         assert cut == [], f"{name} is cut off"
         if folder := os.environ.get("TEST_SCREENSHOTS"):

@@ -23,7 +23,8 @@ ALL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rgl
 #: ready; pip installs beside the environment of the tests; the targets of make that run for long are looked up only.
 SHELL = r"""
 set -euo pipefail
-trap 'jobs -p | xargs -r kill || true; wait || true' EXIT
+end() { kill $1 || true; timeout 15 tail --pid=$1 -f /dev/null || kill -9 $1 || true; }
+trap 'for job in $(jobs -p); do end $job; done' EXIT
 until_() { for _ in $(seq 600); do if "$@" 2> /dev/null; then return; fi; sleep 0.1; done; cat "$log"; exit 1; }
 serve() { log=$(mktemp served.XXXXXX); (exec "$@") >> "$log" 2>&1 & }
 answers() { (exec 3<> "/dev/tcp/127.0.0.1/$1"); }
@@ -37,6 +38,12 @@ fleet() {
 fleet-worker() {
     if [ "${1:-}" = local ]; then serve fleet-worker "$@"; until_ grep -q "^ready redis" "$log"
     else command fleet-worker "$@"; fi
+}
+celery() {
+    case "$*" in
+    *flower*) serve celery "$@"; local all="$*" port; port="${all##*--port=}"; until_ answers "${port%% *}" ;;
+    *) command celery "$@" ;;
+    esac
 }
 uvicorn() { serve uvicorn "$@"; until_ answers "${@: -1}"; }
 python() {
@@ -55,18 +62,19 @@ make() {
 """
 
 #: Ports and URLs of the pages; each run without Docker has its own.
-PORTS = ("6380", "8000", "8001")
+PORTS = ("6380", "8000", "8001", "5555")
 
 #: Settings before a command.
 SETTINGS = r"(?:[A-Z_]+=\S+ )*"
 
 #: What a block needs more than this machine for.
-OUTSIDE = rf"^{SETTINGS}(docker|kubectl|celery|fleet autoscale(?!.*--dry-run)|fleet watch (?!film))\b"
+OUTSIDE = rf"^{SETTINGS}(docker|kubectl|fleet autoscale(?!.*--dry-run)|fleet watch (?!film))\b"
 
 #: A command inside a sentence: a program that is not ours, with something behind it, or ours with one of its own words.
 INLINE = (
-    rf"{SETTINGS}(?:(?:\.venv/bin/)?(?:make|celery|docker|kubectl|pip|promtool|uvicorn|python3?|sh|uv|apt|pip-audit) \S"
-    r"|\.ci/run$|eval \S|_FLEET_\w+=|(?P<ours>fleet|fleet-worker) (?P<word>\S+))"
+    rf"_FLEET_\w+=|{SETTINGS}(?:(?:\.venv/bin/)?"
+    r"(?:make|celery|docker|kubectl|pip|promtool|uvicorn|python3?|sh|uv|apt|pip-audit) \S"
+    r"|\.ci/run$|eval \S|(?P<ours>fleet|fleet-worker) (?P<word>\S+))"
 )
 
 
