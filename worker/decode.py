@@ -70,6 +70,11 @@ def to_picture(data: bytes, limits: Limits, room: Room) -> Pixels:
         return _decode(data, kind, width, height)
 
 
+def size_of(data: bytes, limits: Limits) -> tuple[int, int]:
+    """Return width and height as the header says them, before EXIF turns the picture; raises as :func:`decode` does."""
+    return _measure(data, limits)[1:]
+
+
 def decode(data: bytes, limits: Limits) -> Pixels:
     """Decode a whole JPEG, PNG, WebP or BMP; EXIF orientation is applied, depth and alpha are converted to 8-bit BGR.
 

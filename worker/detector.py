@@ -47,7 +47,6 @@ from worker.lineup import Lineup, Serving
 from worker.memory import TILED_AT_ONCE, Room, give_back_large_blocks
 from worker.network import Network
 from worker.patience import PASSING, until_done
-from worker.resize import fit
 from worker.settings import Settings
 from worker.shares import Shares
 from worker.tiling import Tiling
@@ -556,25 +555,26 @@ class Detector:
         fetch_ms, began = _lap(began)
         times["fetch"], outcome.starts["decode"] = times.get("fetch", 0.0) + fetch_ms, began
         _check_still_wanted(detecting)
-        if request.options.tile is not None:
-            return self._send_in_tiles(detecting, outcome, data, request.options.tile)
+        tile = request.options.tile
+        if tile is not None and not self._is_one_tile(outcome, data, tile):
+            return self._send_in_tiles(detecting, outcome, data, tile)
         tensor, outcome.frame = decode.to_input(data, self._limits, outcome.network.spec.fit, self._room)
         del data, fetched  # the next line may wait
         times["decode"], _ = _lap(began)
         return self._submit(outcome, tensor)
 
+    def _is_one_tile(self, outcome: Outcome, data: bytes, tile: wire.Tile) -> bool:
+        """Tell by its header whether a picture fits into one tile, and so goes the way of all others."""
+        width, height = decode.size_of(data, self._limits)
+        return len(tiles.windows(width, height, tile, outcome.network.spec.input_size)) == 1
+
     def _send_in_tiles(self, detecting: Detecting, outcome: Outcome, data: bytes, tile: wire.Tile) -> Flight:
-        """Decode a picture and start on its tiles; one that fits into a tile goes the way of all others."""
+        """Decode a picture and start on its tiles."""
         spec, began = outcome.network.spec, time.monotonic()
         assert outcome.queue is not None  # noqa: S101 - chosen with its network
         picture = decode.to_picture(data, self._limits, self._room)
         height, width = picture.shape[:2]
         places = tiles.windows(width, height, tile, spec.input_size)
-        if len(places) == 1:
-            tensor, outcome.frame = fit(picture, spec.fit)
-            outcome.timings_ms["decode"], _ = _lap(began)
-            del picture, data
-            return self._submit(outcome, tensor)
         outcome.frame, outcome.tiles = decode.Frame(width, height, 1.0, 1.0, 0, 0), len(places) - 1
         outcome.timings_ms["decode"], _ = _lap(began)
         tiling = Tiling(

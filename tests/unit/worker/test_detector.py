@@ -275,7 +275,7 @@ def test_an_inference_that_openvino_does_not_start_is_a_failed_inference(start: 
 def test_what_nobody_foresaw_is_an_internal_error_with_an_incident_s_number(start: Open, monkeypatch, caplog):
     """The number leads from the caller's error to the traceback in the worker's log; the details stay there."""
 
-    def fit(*_):
+    def fit(*_, **__):
         raise ZeroDivisionError("a secret detail")
 
     monkeypatch.setattr(decode, "fit", fit)
