@@ -41,9 +41,9 @@ def detector(server: str):
 def test_what_runs_in_the_old_version_ends_there_and_what_comes_gets_the_new(detector: Detector) -> None:
     """Given a long inference, when the version changes, then it ends as it began, and only then the old one goes."""
     lineup = detector.lineups["tiny"]
-    old = lineup.current
-    running = detector.start(Request([picture(2000)] * 3, Options(), job_id="old"))
-    lineup.set(detector.serve(tiny(2)))
+    old, following = lineup.current, detector.serve(tiny(2))
+    running = detector.start(Request([picture(20_000)] * 3, Options(), job_id="old"))
+    lineup.set(following)
     new = detector.start(Request([picture()], Options(), job_id="new"))
 
     assert new.result(20)[0].network.digest == f"{2:016}"
@@ -69,9 +69,10 @@ def test_a_health_check_that_meets_a_swap_is_no_alarm(detector: Detector) -> Non
 
 def test_a_detector_that_closes_ends_what_old_versions_still_do(detector: Detector) -> None:
     """Given a job in a version that was replaced, when the worker stops, then the job ends too."""
+    following = detector.serve(tiny(2))  # shares the compiled network, which makes no requests while it runs
     running = detector.start(Request([picture(60_000)], Options(), job_id="old"))
     eventually(lambda: detector.queues["tiny"].in_flight, "the inference")
-    detector.lineups["tiny"].set(detector.serve(tiny(2)))
+    detector.lineups["tiny"].set(following)
     detector.close()
     assert running.result(10)[0].error.code == "cancelled"
 

@@ -200,3 +200,15 @@ def test_a_network_larger_than_the_free_memory_is_refused_before_it_is_loaded(tm
     assert room.free_bytes(**here) == 4000 * 1024
     room.check([network], **here)
     assert room.free_bytes(cgroup=tmp_path / "none", meminfo=tmp_path / "none") is None
+
+
+def test_questions_are_answered_while_a_version_is_loaded(marks: Marks) -> None:
+    """Given a version that takes a while to compile, then the event loop goes on meanwhile."""
+    worker = marks.start(cache_dir="")
+    marks.add(70, work=200)
+    marks.order("swap_model", worker, version="marks@4", order="slow")
+    answers = [marks.order("model_change", worker)[0]["last"]["state"]]
+    while answers[-1] == "preparing":
+        answers.append(marks.order("model_change", worker)[0]["last"]["state"])
+    assert answers.count("preparing") >= 2
+    assert answers[-1] == "serving"
