@@ -22,7 +22,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 
 demo: $(VENV)/.runtime
 	@set -e; photos="$(IMAGES)"; if [ -z "$$photos" ]; then photos=$$($(BIN)/fleet-worker samples $(VENV)/samples); fi; \
-	$(BIN)/fleet detect --local --draw demo $$photos
+	if [ -e "$$photos" ]; then set -- "$$photos"; else set -- $$photos; fi; $(BIN)/fleet detect --local --draw demo "$$@"
 
 # Three processes: most tests wait for workers to start, and each has its own server. TESTS="tests/unit -n 0" for some.
 TESTS ?= tests

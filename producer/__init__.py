@@ -27,7 +27,7 @@ from producer.errors import (
     UnsupportedVersion,
 )
 from producer.job import Job
-from producer.wire import Detection, Result
+from producer.wire import Detection, Result, Tile
 
 __all__ = [
     "Answer",
@@ -50,6 +50,7 @@ __all__ = [
     "Overloaded",
     "PayloadMissing",
     "Result",
+    "Tile",
     "UnknownModel",
     "Unreachable",
     "UnsupportedVersion",

@@ -10,13 +10,11 @@ Measured with Valkey 9 on 2 busy cores: the script takes the server about 50 us,
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from producer.results import META_PREFIX, meta_key
+from producer.scripts import Value, call, digest_of
 from producer.wire import JOBS_KEY, ledger_key, queue_keys
-
-#: What a command of Redis is made of.
-Value: TypeAlias = str | bytes | int | float
 
 #: Hashes: id -> bytes of a job that has not ended; queue -> bytes of all such jobs of its.
 SIZES_KEY = "fleet:sizes"
@@ -89,16 +87,22 @@ return verdict('accepted')
 """
 )
 
-#: Keys: jobs, sizes, bytes, then the queue's ledgers. Arguments: id, queue.
-_STRIKE_OUT = """#!lua flags=allow-oom
-redis.call('HDEL', KEYS[1], ARGV[1])
-local size = redis.call('HGET', KEYS[2], ARGV[1])
-if size then
-  redis.call('HDEL', KEYS[2], ARGV[1])
-  if redis.call('HINCRBY', KEYS[3], ARGV[2], -size) <= 0 then redis.call('HDEL', KEYS[3], ARGV[2]) end
+_ACCEPT = digest_of(ACCEPT)
+
+#: Lua: strikes a job out. Its keys are jobs, sizes, bytes and the queue's four ledgers, which begin at ``at``.
+STRIKE = """
+local function strike(at, id, queue)
+  redis.call('HDEL', KEYS[at], id)
+  local size = redis.call('HGET', KEYS[at + 1], id)
+  if size then
+    redis.call('HDEL', KEYS[at + 1], id)
+    if redis.call('HINCRBY', KEYS[at + 2], queue, -size) <= 0 then redis.call('HDEL', KEYS[at + 2], queue) end
+  end
+  for i = at + 3, at + 6 do redis.call('ZREM', KEYS[i], id) end
 end
-for i = 4, #KEYS do redis.call('ZREM', KEYS[i], ARGV[1]) end
 """
+
+_STRIKE_OUT = "#!lua flags=allow-oom\n" + STRIKE + "strike(1, ARGV[1], ARGV[2])"
 
 
 class Verdict(NamedTuple):
@@ -159,13 +163,18 @@ def accept_command(  # noqa: PLR0913 - pure: everything it needs is an argument
     keys = [JOBS_KEY, SIZES_KEY, BYTES_KEY, ledger_key(message_list), message_list, *marks, *queue_keys(queue), *images]
     told: list[Value] = [once.fingerprint if once else "", int(once.ttl_s * 1000) if once else 0, META_PREFIX]
     what: list[Value] = [job_id, message, queue, size_bytes, limits.jobs, limits.size_bytes, MEMORY_SHARE]
-    return ("EVAL", ACCEPT, len(keys), *keys, *what, *told)
+    return call(_ACCEPT, keys, (*what, *told))
 
 
 def strike_out(pipe: Any, queue: str, job_id: str) -> None:
     """Add to ``pipe`` what removes an ended job from the books; any other id is fine, and so is a second time."""
-    keys = [JOBS_KEY, SIZES_KEY, BYTES_KEY, *(ledger_key(name) for name in queue_keys(queue))]
+    keys = keys_to_strike(queue)
     pipe.eval(_STRIKE_OUT, len(keys), *keys, job_id, queue)
+
+
+def keys_to_strike(queue: str) -> list[str]:
+    """Return the keys that :data:`STRIKE` touches, in its order."""
+    return [JOBS_KEY, SIZES_KEY, BYTES_KEY, *(ledger_key(name) for name in queue_keys(queue))]
 
 
 def size_of(message: bytes, images: Sequence[bytes] = ()) -> int:

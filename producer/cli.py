@@ -36,7 +36,7 @@ from producer.report import (
     with_opencv,
 )
 from producer.terminal import SOME_FAILED, USAGE, end, url_option
-from producer.wire import MAX_BATCH, Result
+from producer.wire import MAX_BATCH, Result, Tile
 
 
 class Album(Protocol):
@@ -55,12 +55,19 @@ class Order:
     url: str
     model: str | None
     min_score: float | None
+    tile: int | None
+    tile_overlap: float
     draw: Path | None
     json_file: str | None
     batch: int
     window: int
     deadline: float
     local: bool
+
+    def asked(self) -> dict[str, Any]:
+        """Give what each job is asked for."""
+        tile = None if self.tile is None else Tile(self.tile or None, self.tile_overlap)
+        return {"min_score": self.min_score, "deadline_s": self.deadline, "tile": tile}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,6 +88,10 @@ main.add_command(top)
 @url_option
 @click.option("--model", help="Model to use; needed when the fleet serves several.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="Least score of a detection; default: the model's.")
+@click.option(
+    "--tile", type=click.IntRange(0), metavar="PX", help="Cut big images into tiles; 0: the model's input size."
+)
+@click.option("--tile-overlap", type=click.FloatRange(0, 0.5), default=0.2, show_default=True, help="Part of a tile.")
 @click.option("--draw", type=click.Path(path_type=Path), metavar="DIR|FILM", help="Draw copies into DIR, or a FILM.")
 @click.option("--json", "json_file", metavar="FILE", help="Write JSON lines to FILE; - is standard output.")
 @click.option("--batch", type=click.IntRange(1, MAX_BATCH), default=1, show_default=True, help="Images per message.")
@@ -121,13 +132,11 @@ def _detect(order: Order) -> Tally:
         url = stack.enter_context(local_fleet(order.model)) if order.local else order.url
         client = stack.enter_context(Client(url, model=order.model))
         if films:
-            options = {"batch": order.batch, "min_score": order.min_score, "deadline_s": order.deadline}
+            options = {"batch": order.batch, **order.asked()}
             return detect_films(client, films, order.draw, lines, window=order.window, **options)
         progress = stack.enter_context(progress_bar())
         task = progress.add_task("detect", total=len(paths))
-        answers = client.map(
-            paths, window=order.window, batch=order.batch, min_score=order.min_score, deadline_s=order.deadline
-        )
+        answers = client.map(paths, window=order.window, batch=order.batch, **order.asked())
         tally = Tally()
         for answer in stack.enter_context(contextlib.closing(answers)):
             _report(answer, tally, album, lines, quiet=order.json_file == "-")

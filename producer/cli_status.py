@@ -7,6 +7,7 @@ Exit status: 0 at least one worker lives; 1 none does, or Redis cannot be reache
 
 import json
 import sys
+from typing import Any
 
 import click
 
@@ -31,10 +32,23 @@ def status(url: str, *, as_json: bool) -> None:
     sys.exit(0 if found.workers else SOME_FAILED)
 
 
+def _versions(said: dict[str, Any]) -> str:
+    """Name the versions that serve a model, and their shares where there are several; workers say what they like."""
+    versions = said.get("versions")
+    if not isinstance(versions, list) or not all(isinstance(one, dict) for one in versions):
+        return ""
+    named = [
+        f"@{one.get('version')} {one.get('digest')}" + (f" {one.get('share')}" if len(versions) > 1 else "")
+        for one in versions
+    ]
+    return f" ({printable(', '.join(named))})"
+
+
 def _show(found: Status) -> None:
     workers = ", ".join(f"{printable(name)} ({age_s:.0f} s ago)" for name, age_s in sorted(found.workers.items()))
     models = ", ".join(
-        printable(name) + ("" if said["served"] else " (not served now)") for name, said in sorted(found.models.items())
+        printable(name) + (_versions(said) if said["served"] else " (not served now)")
+        for name, said in sorted(found.models.items())
     )
     click.echo(f"workers: {workers or 'none'}")
     click.echo(f"models: {models or 'none'}")

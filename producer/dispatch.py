@@ -19,7 +19,8 @@ from producer.ids import deadline_of
 from producer.images import Picture
 from producer.requests import Request, Terms, build, withdraw_commands
 from producer.results import Outcome, meta_key, read_meta, wake_channel
-from producer.steps import Ask, Command, Pause, Steps, jittered, patient
+from producer.scripts import Command
+from producer.steps import Ask, Pause, Steps, jittered, patient
 from producer.waiting import F, Waiting
 from producer.wire import MODELS_KEY, REPLAYED_PREFIX, SERVED_WITHIN_S, check_model_name
 

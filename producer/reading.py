@@ -16,7 +16,8 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from producer.dispatch import cancel
 from producer.results import META_PREFIX, is_wake, meta_key, read_meta, wake_channel
-from producer.steps import Ask, Command, Join, Listen, Open, Pause, Ping, Steps, jittered, once
+from producer.scripts import Command
+from producer.steps import Ask, Join, Listen, Open, Pause, Ping, Steps, jittered, once
 from producer.waiting import READ_TTL_S, F, Waiting
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from producer.blobs import CANCELLED
 from producer.books import Limits, Once, accept_command, size_of
@@ -18,7 +18,8 @@ from producer.errors import InvalidRequest
 from producer.ids import new_job_id
 from producer.images import Picture, describe
 from producer.results import RESULT_TTL_S
-from producer.steps import Ask, Command
+from producer.scripts import Command
+from producer.steps import Ask
 from producer.wire import (
     BLOB_PREFIX,
     MAX_BATCH,
@@ -29,6 +30,7 @@ from producer.wire import (
     VERSION,
     Image,
     Options,
+    Tile,
     check_model_name,
     queue_of,
 )
@@ -62,6 +64,8 @@ class SubmitOptions(TypedDict, total=False):
         deadline_s: seconds from now after which nobody wants the answer; default 600.
         min_score: least score of a detection, 0 to 1; default: the model's.
         max_detections: most detections per image, best first; default: the model's.
+        tile: cut big pictures into overlapping tiles of so many pixels, or as a :class:`producer.wire.Tile` says, so
+            that small things are found; one result in pixels of the picture.
         idempotency_key: a name of your own for this very job, up to 200 bytes: sent again under it, to the same model
             and within the deadline and the hour that results live, it is the same job, from any process. Not for map.
     """
@@ -71,6 +75,7 @@ class SubmitOptions(TypedDict, total=False):
     deadline_s: float
     min_score: float | None
     max_detections: int | None
+    tile: Tile | int | None
     idempotency_key: str | None
 
 
@@ -83,6 +88,7 @@ class Terms:
     deadline_s: float = 600.0
     min_score: float | None = None
     max_detections: int | None = None
+    tile: Tile | int | None = None
     idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
@@ -97,9 +103,18 @@ class Terms:
         limit = self.deadline_s
         if not isinstance(limit, int | float) or not math.isfinite(limit) or not 0 < limit <= MAX_DEADLINE_S:
             raise InvalidRequest(f"deadline_s is a number of seconds above 0 and up to {MAX_DEADLINE_S:.0f}.")
-        Options.parse({"min_score": self.min_score, "max_detections": self.max_detections})
+        self.options(None)
         if self.idempotency_key is not None:
             _check_idempotency_key(self.idempotency_key)
+
+    def options(self, model: str | None) -> Options:
+        """Give what the task is asked for.
+
+        Raises:
+            InvalidRequest: a value has the wrong type or range.
+        """
+        asked = {"min_score": self.min_score, "max_detections": self.max_detections, "tile": self.tile}
+        return Options.parse({"model": model, **asked})
 
     @property
     def is_shared(self) -> bool:
@@ -226,7 +241,7 @@ def build(  # noqa: PLR0913 - pure: everything it needs is an argument
             key = blob_key(job_id, index if many else None)
             blobs[key] = picture.data
             images.append({"ref": key})
-    options: dict[str, Any] = Options(model, terms.min_score, terms.max_detections).to_json()
+    options = terms.options(model).to_json()
     queue = queue_of(model)
     message = task_message(
         task_id=job_id,
@@ -249,7 +264,8 @@ def _once(pictures: Sequence[Picture], terms: Terms, queue: str, *, many: bool) 
     """Say how the job is recognised; the fingerprint tells a repeated request from another under the same name."""
     if terms.idempotency_key is None:
         return None
-    asked = hashlib.blake2b(repr((many, terms.min_score, terms.max_detections)).encode(), digest_size=16)
+    said = (many, terms.min_score, terms.max_detections, *(() if terms.tile is None else (Tile.parse(terms.tile),)))
+    asked = hashlib.blake2b(repr(said).encode(), digest_size=16)
     for picture in pictures:
         asked.update(b"%d:" % len(picture.data))
         asked.update(picture.data)

@@ -8,13 +8,14 @@ Stage: under everything that talks to Redis. A conversation is a generator that 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     MasterDownError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -23,10 +24,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producer.errors import FleetError, Overloaded, Unreachable
+from producer.scripts import Command, spelled_out
 
 T = TypeVar("T")
-
-Command: TypeAlias = tuple[str | bytes | int | float, ...]
 
 #: The connection is lost, or the server is not the master any more; it, or another, may be back in a moment.
 LOST = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
@@ -137,6 +137,8 @@ def patient(ask: Ask) -> Steps[list[Any]]:
                 yield Pause(jittered(delay_s))
             replies: list[Any] = yield ask
             return replies
+        except NoScriptError:
+            ask = replace(ask, commands=spelled_out(ask.commands))
         except LOST as error:
             if isinstance(error, AuthenticationError | AuthorizationError):
                 raise explain(error) from error

@@ -76,7 +76,7 @@ MAX_MESSAGE_VALUES = 200_000
 
 #: Bytes of messages that a worker holds at once, waiting ones and those with an ETA included. Beyond, it fetches no
 #: more until one has ended, whatever their number.
-MAX_HELD_BYTES = 64 * 1024 * 1024
+MAX_HELD_BYTES = 32 * 1024 * 1024
 
 #: Largest image, encoded.
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
@@ -86,6 +86,15 @@ MAX_BATCH = 256
 
 #: Most detections in one result, whatever the request asks for.
 MAX_DETECTIONS = 1000
+
+#: Most tiles that a picture is cut into, the look at the whole picture not counted.
+MAX_TILES = 512
+
+#: Side of a tile, pixels of the original; and the part of a tile that lies in its neighbour too: at most, and
+#: unless asked otherwise.
+TILE_SIDES = (32, 16_384)
+MAX_OVERLAP = 0.5
+OVERLAP = 0.2
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _BLOB_KEY = re.compile(re.escape(BLOB_PREFIX) + r"[A-Za-z0-9_.-]{1,128}\Z")
@@ -195,6 +204,47 @@ def _inline_bytes(data: object) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """How a picture is cut into tiles, so that small things in it are seen at their full size.
+
+    Attributes:
+        size: side of the square tiles, pixels of the original; a picture that fits into one is not cut. None means
+            tiles of the size of the network's input, so that nothing is scaled.
+        overlap: part of a tile that at least lies in the next one too, 0 to 0.5; things up to this size are whole in
+            one of the two.
+    """
+
+    size: int | None = None
+    overlap: float = OVERLAP
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the plain JSON form."""
+        return {"size": self.size, "overlap": self.overlap}
+
+    @classmethod
+    def parse(cls, raw: object) -> "Tile":
+        """Read ``640`` or ``{"size": 640, "overlap": 0.2}``; a Tile is checked likewise.
+
+        Raises:
+            InvalidRequest: it is none of these, or out of range.
+        """
+        if isinstance(raw, Tile):
+            raw = raw.to_json()
+        fields = raw if isinstance(raw, Mapping) else {"size": raw}
+        if unknown := [str(name)[:40] for name in fields if name not in ("size", "overlap")]:
+            raise InvalidRequest(f"tile has size and overlap, not {', '.join(sorted(unknown)[:5])!r}.")
+        size, overlap = fields.get("size"), fields.get("overlap", OVERLAP)
+        least, most = TILE_SIDES
+        if size is None and not isinstance(raw, Mapping):
+            raise InvalidRequest("tile is a number of pixels, or an object with size and overlap.")
+        if size is not None and not (_is_int(size) and least <= size <= most):
+            raise InvalidRequest(f"tile's size is a whole number of pixels from {least} to {most:,}.")
+        if not (_is_number(overlap) and 0 <= overlap <= MAX_OVERLAP):
+            raise InvalidRequest(f"tile's overlap is a number from 0 to {MAX_OVERLAP}.")
+        return cls(size, float(overlap))
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What a request may ask for besides the image.
 
@@ -202,15 +252,23 @@ class Options:
         model: name of the model; None means the one whose queue the message came from.
         min_score: least score of a detection, 0 to 1; None means the model's own threshold.
         max_detections: most detections per image, best first; None means the model's own limit.
+        tile: how the picture is cut into tiles; None looks at the whole at once.
     """
 
     model: str | None = None
     min_score: float | None = None
     max_detections: int | None = None
+    tile: Tile | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give the task's keyword arguments; what is None is left out."""
-        fields = {"model": self.model, "min_score": self.min_score, "max_detections": self.max_detections}
+        tile = None if self.tile is None else self.tile.to_json()
+        fields = {
+            "model": self.model,
+            "min_score": self.min_score,
+            "max_detections": self.max_detections,
+            "tile": tile,
+        }
         return {name: value for name, value in fields.items() if value is not None}
 
     @classmethod
@@ -226,10 +284,10 @@ class Options:
             raise InvalidRequest("v, the version of the request, is a whole number from 1.")
         if version > VERSION:
             raise UnsupportedVersion(f"This worker reads version {VERSION}; the request has version {version}.")
-        unknown = [str(name)[:40] for name in raw if name not in ("v", "model", "min_score", "max_detections")]
+        unknown = [str(name)[:40] for name in raw if name not in ("v", "model", "min_score", "max_detections", "tile")]
         if unknown:
             raise InvalidRequest(
-                f"Unknown option {', '.join(sorted(unknown)[:5])!r}; there are model, min_score, max_detections."
+                f"Unknown option {', '.join(sorted(unknown)[:5])!r}; there are model, min_score, max_detections, tile."
             )
         model, min_score, most = raw.get("model"), raw.get("min_score"), raw.get("max_detections")
         if model is not None:
@@ -238,7 +296,8 @@ class Options:
             raise InvalidRequest("min_score is a number from 0 to 1.")
         if most is not None and not (_is_int(most) and 1 <= most <= MAX_DETECTIONS):
             raise InvalidRequest(f"max_detections is a whole number from 1 to {MAX_DETECTIONS}.")
-        return cls(model, None if min_score is None else float(min_score), most)
+        tile = None if raw.get("tile") is None else Tile.parse(raw["tile"])
+        return cls(model, None if min_score is None else float(min_score), most, tile)
 
 
 def parse_images(raw: object) -> list[object]:
@@ -317,6 +376,7 @@ class Result:
         detections: best score first.
         timings_ms: how long each stage took: queued, fetch, decode, wait, infer, finish.
         worker: name of the worker that did it.
+        tiles: how many tiles the picture was cut into; 0 when it was looked at as a whole.
     """
 
     model: str
@@ -326,9 +386,10 @@ class Result:
     detections: tuple[Detection, ...]
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     worker: str = ""
+    tiles: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Give the plain JSON form, version included."""
+        """Give the plain JSON form, version included; ``tiles`` only where there are some."""
         return {
             "v": VERSION,
             "model": self.model,
@@ -338,6 +399,7 @@ class Result:
             "detections": [detection.to_json() for detection in self.detections],
             "timings_ms": dict(self.timings_ms),
             "worker": self.worker,
+            **({"tiles": self.tiles} if self.tiles else {}),
         }
 
     @classmethod
@@ -362,6 +424,7 @@ class Result:
                 detections=tuple(_detection(one) for one in _items(raw["detections"], MAX_DETECTIONS)),
                 timings_ms={_text(name): _real(value) for name, value in dict(raw.get("timings_ms", {})).items()},
                 worker=_text(raw.get("worker", "")),
+                tiles=_whole(raw.get("tiles", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InternalError(f"The stored result is not a detection result: {error!r:.200}") from error

@@ -280,6 +280,7 @@ def _bombs() -> dict[str, bytes]:
         bombs[f"bomb_jpeg_progressive_{side}"] = _jpeg_claiming(side, side, progressive=True)
         bombs[f"bomb_bmp_{side}"] = _bmp_claiming(side, side)
         bombs[f"bomb_bmp_top_down_{side}"] = _bmp_claiming(side, -side)
+    bombs |= {f"bomb_jpeg_scans_{way}": data for way, data in _many_scans().items()}
     bombs |= {f"bomb_webp_{kind}_16383": _webp_claiming(kind, 16_383, 16_383) for kind in ("vp8", "vp8l", "vp8x")}
     bombs["bomb_png_int_max"] = _png_claiming(2**31 - 1, 2**31 - 1)
     bombs["bomb_png_1bit_real"] = _real_bomb(20_000)
@@ -289,6 +290,21 @@ def _bombs() -> dict[str, bytes]:
 
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+def _many_scans() -> dict[str, bytes]:
+    """Pictures whose decoding takes minutes: the last scan again and again, plain, hidden, and of a sequential one."""
+    jpeg = whole()["jpeg_progressive"]
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    hidden = b"\xff\xfe\x00\x04\xff\xd9" + b"junk" + scan
+    sequential = whole()["jpeg"]
+    at = sequential.index(b"\xff\xda")
+    single = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + b"\x00" * 8  # of one component of the three
+    return {
+        "plain": jpeg[:-2] + scan * 2000 + jpeg[-2:],
+        "behind_comments": jpeg[:-2] + hidden * 2000 + jpeg[-2:],
+        "sequential": sequential[:at] + single * 2000 + sequential[-2:],
+    }
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -22,6 +22,8 @@ from worker.bootsteps import LeaseRenewal, SweepStep
 from worker.control import ControlGuard
 from worker.health import HealthStep
 from worker.observe import ObserveStep
+from worker.swaps import ChangeStep
+from worker.turns import FairPlacesStep
 
 #: Queue of tasks that are not detections: a user's own tasks in the same workers.
 OTHER_QUEUE = "fleet"
@@ -94,6 +96,8 @@ app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)
 app.steps["consumer"].add(ControlGuard)
+app.steps["worker"].add(FairPlacesStep)
 app.steps["worker"].add(SweepStep)
 app.steps["worker"].add(ObserveStep)
+app.steps["worker"].add(ChangeStep)
 app.steps["worker"].add(HealthStep)

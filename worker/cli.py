@@ -14,7 +14,7 @@ import click
 from celery.bin.celery import celery
 
 from producer.wire import check_model_name
-from worker import assets, cpu, embedded, health, local, memory, models, settings
+from worker import assets, cpu, embedded, footprint, health, local, memory, models, settings
 from worker.cli_timeline import timeline
 from worker.complaints import checked as _checked
 from worker.complaints import chosen_settings as _settings
@@ -96,13 +96,15 @@ def bench(options: tuple[str, ...]) -> None:
 
 @main.command()
 def doctor() -> None:
-    """Print the settings and the plan for this host, with the reasons."""
+    """Print the settings, the plan for this host with the reasons, and what the models take."""
     chosen = _settings()
     for name, value in settings.describe(chosen).items():
         click.echo(f"{name:22} {value}")
     click.echo()
     plan = cpu.make_plan(chosen)
     for sentence in (*plan.why, memory.explain(chosen.max_pixels, chosen.max_image_bytes, plan.decoders)):
+        click.echo(sentence)
+    for sentence in footprint.explain(chosen.models):
         click.echo(sentence)
 
 

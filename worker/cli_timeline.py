@@ -27,7 +27,8 @@ def timeline(photos: tuple[Path, ...], seconds: float, window_ms: float, out: Pa
     """Record what workers do for some seconds; draw which request ran which job when, and what waited.
 
     Without PHOTOS it records the workers at FLEET_URL, whatever their clients send. With PHOTOS it starts a worker of
-    its own and feeds it with them; then the same for a bare server of four threads that start an inference and wait.
+    its own and feeds it with them; then a bare server of four threads that start an inference and wait, and the same
+    server when nobody waits.
     Writes into the folder --out: a picture a server, and trace.json for ui.perfetto.dev or chrome://tracing.
     """
     try:
@@ -48,7 +49,7 @@ def _record(
     images = [path.read_bytes() for path in photos]
     ours: Recording = contest.record_fleet(chosen, images, seconds)
     with embedded.server() as url:
-        return [ours, contest.record_rival(chosen, url, images, seconds)]
+        return [ours, *(contest.record_bare(chosen, url, images, seconds, waits=waits) for waits in (True, False))]
 
 
 def _write(recordings: Sequence[Recording], window_s: float, out: Path) -> None:
@@ -66,7 +67,7 @@ def _write(recordings: Sequence[Recording], window_s: float, out: Path) -> None:
         picture.draw(recording, summed, (middle - window_s / 2, middle + window_s / 2), path)
         click.echo(
             f"{path}: {summed.images_per_s:.1f} images/s, {summed.in_flight:.1f} of {recording.requests} requests in "
-            f"flight, threads wait {summed.blocked:.0%} of their time, images are read while others are in inference "
-            f"{summed.fed:.0%} of it"
+            f"flight, the network is busy {summed.busy:.0%} of the time, threads wait {summed.blocked:.0%} of theirs, "
+            f"images are read while others are in inference {summed.fed:.0%} of it"
         )
     click.echo(out / "trace.json")

@@ -5,6 +5,7 @@ Mirrors ``celery.worker.consumer.Consumer`` of celery 5.7.
 """
 
 import functools
+import gc
 import logging
 import random
 import time
@@ -80,3 +81,4 @@ class FleetConsumer(GuardedConsumer):
             logger.warning("consumer.close_failed error=%r", error)
             self.connection = None
         self.app.backend.client.connection_pool.disconnect(inuse_connections=False)
+        gc.collect()  # redis-py's pools are rings: until then each keeps its socket, and Redis that connection

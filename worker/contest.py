@@ -1,7 +1,7 @@
-"""Records two servers that are fed with the same photos: a worker of this project's, and threads that start and wait.
+"""Records servers that are fed with the same photos: a worker of this project's, and two bare ones.
 
 Stage: behind ``fleet-worker timeline PHOTO...``, which loads this module, and with it OpenVINO. Neighbours:
-:mod:`worker.recording` asks the worker, :mod:`worker.rival` is the other server.
+:mod:`worker.recording` asks the worker, :mod:`worker.rival` has the others.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from producer import blobs, wire
 from worker import local, models, network
 from worker.cpu import make_plan
 from worker.recording import record_since
-from worker.rival import LIST_KEY, THREADS, Rival
+from worker.rival import LIST_KEY, THREADS, Rival, Unwaiting
 from worker.settings import Settings
 from worker.timeline import Recording
 
@@ -44,21 +44,22 @@ def record_fleet(settings: Settings, photos: Sequence[bytes], seconds: float) ->
 
             begin = _feed(redis, queue, photos, send, seconds)
             redis.delete(queue)
-        return record_since(running.url, begin, "asynchronous worker")
+        return record_since(running.url, begin, "worker of the fleet")
 
 
-def record_rival(settings: Settings, url: str, photos: Sequence[bytes], seconds: float) -> Recording:
-    """Feed the server of threads that start and wait, in this process, and record it.
+def record_bare(settings: Settings, url: str, photos: Sequence[bytes], seconds: float, *, waits: bool) -> Recording:
+    """Feed a bare server, in this process, and record it: of threads that start and wait, or of some that do not wait.
 
     Raises:
         models.ModelError: its network cannot be loaded.
     """
     loaded = network.load(*models.read(settings.models[0], settings.model_store), settings, make_plan(settings).threads)
-    with Redis.from_url(url) as redis, Rival(loaded, settings, url) as rival:
+    with Redis.from_url(url) as redis, (Rival if waits else Unwaiting)(loaded, settings, url) as rival:
         begin = _feed(redis, LIST_KEY, photos, lambda key: redis.rpush(LIST_KEY, key), seconds)
         redis.delete(LIST_KEY)
     passages = [one for one in rival.passages if one.begun_at >= begin]
-    return Recording(f"{THREADS} threads that start and wait", passages, THREADS, blocking=True)
+    name = f"bare server, {THREADS} threads that start and wait" if waits else "bare server, asynchronous"
+    return Recording(name, passages, THREADS, blocking=waits)
 
 
 def _feed(redis: Redis, queue: str, photos: Sequence[bytes], send: Callable[[str], Any], seconds: float) -> float:

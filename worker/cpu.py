@@ -52,16 +52,28 @@ def make_plan(settings: Settings, *, cgroup: Path = CGROUP) -> Plan:
         bounds["FLEET_THREADS"] = float(settings.threads)
     reason, least = min(bounds.items(), key=lambda item: item[1])
     threads = max(1, math.ceil(least))
-    decoders = settings.decoders or max(2, min(8, threads))
+    others = len(settings.models) - 1
+    decoders = (settings.decoders or max(2, min(8, threads))) + others
     jobs = settings.jobs or 4 * threads + 2 * decoders
     decoding = "FLEET_DECODERS" if settings.decoders else "at least two, so that one can fetch while one decodes"
+    if others:
+        decoding += f"; {others} more, so that a model whose requests are all busy holds up no other"
     holding = "FLEET_JOBS" if settings.jobs else "enough to fill every stage"
     why = (
         f"{threads} inference threads: {reason} allows {least:g}.",
         f"{decoders} decode threads: {decoding}.",
         f"{jobs} jobs at once: {holding}.",
+        *(_sharing(len(settings.models), threads) if others else ()),
     )
     return Plan(threads=threads, decoders=decoders, jobs=jobs, why=why)
+
+
+def _sharing(models: int, threads: int) -> tuple[str, ...]:
+    """Say how several models share the cores; :mod:`worker.shares` sees to it."""
+    return (
+        f"{models} models share {threads} threads: one that is busy alone uses all, of several each runs its part.",
+        "They share jobs likewise: a free place goes to the waiting model that has fewest.",
+    )
 
 
 def arrangement(together: Sequence[float], apart: Sequence[float], cores: int) -> str:

@@ -14,6 +14,7 @@ from PIL import Image as Header
 from PIL import UnidentifiedImageError
 
 from producer.errors import ImageTooLarge, InvalidImage
+from worker import jpeg
 from worker.memory import Room
 from worker.resize import Fit, Frame, Pixels, fit, letterbox, reduction
 
@@ -60,6 +61,18 @@ def to_input(data: bytes, limits: Limits, how: Fit, room: Room) -> tuple[Pixels,
         pixels = _decode(data, kind, width, height, by)
         turned = pixels.shape[:2] != _divided(height, width, by)
         return fit(pixels, how, original=(width, height) if turned else (height, width), reduced_by=by)
+
+
+def to_picture(data: bytes, limits: Limits, room: Room) -> Pixels:
+    """Decode ``data`` and keep the pixels, which the caller counts from then on; see :func:`decode`."""
+    kind, width, height = _measure(data, limits)
+    with room.hold(width * height):
+        return _decode(data, kind, width, height)
+
+
+def size_of(data: bytes, limits: Limits) -> tuple[int, int]:
+    """Return width and height as the header says them, before EXIF turns the picture; raises as :func:`decode` does."""
+    return _measure(data, limits)[1:]
 
 
 def decode(data: bytes, limits: Limits) -> Pixels:
@@ -124,28 +137,13 @@ def check_whole(kind: str, data: bytes) -> None:
 
     Raises:
         InvalidImage: the file is truncated.
+        ImageTooLarge: a JPEG that would take minutes.
     """
-    whole = {"PNG": _png_whole, "WEBP": _webp_whole, "BMP": _bmp_whole}.get(kind, _jpeg_whole)
-    if not whole(data):
+    whole = {"PNG": _png_whole, "WEBP": _webp_whole, "BMP": _bmp_whole}.get(kind)
+    if whole is None:
+        jpeg.check(data)
+    elif not whole(data):
         raise InvalidImage(f"The {kind} picture is truncated: its end is missing. Send the whole file.")
-
-
-def _jpeg_whole(data: bytes) -> bool:
-    """Walk the segments to the first scan; from there on an end marker (FFD9) cannot be picture data."""
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return False
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0xDA:
-            return data.rfind(b"\xff\xd9", at) >= 0  # from the end, where it is: a search holds the GIL
-        if marker == 0xD9:
-            return False
-        at += 2 if 0xD0 <= marker <= 0xD8 or marker == 0x01 else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False
 
 
 def _png_whole(data: bytes) -> bool:

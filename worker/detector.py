@@ -6,24 +6,26 @@ go on to the next image, and OpenVINO's completion thread settles the future.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import threading
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
-from producer import address, blobs, books, dead, wire
+from producer import address, blobs, dead, wire
 from producer.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -33,16 +35,21 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, models, network
-from worker.admission import Admission
+from worker import deaths, decode, models, network, tiles, versions
+from worker.admission import Admission, Line, Turn
 from worker.clock import redis_clock
 from worker.cpu import Plan
+from worker.ending import Ending, Remains
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError
 from worker.insist import InsistentRedis
-from worker.memory import Room, give_back_large_blocks
+from worker.lanes import Lanes
+from worker.lineup import Lineup, Serving
+from worker.memory import TILED_AT_ONCE, Room, give_back_large_blocks
 from worker.network import Network
 from worker.patience import PASSING, until_done
 from worker.settings import Settings
+from worker.shares import Shares
+from worker.tiling import Tiling
 
 logger = logging.getLogger(__name__)
 
@@ -93,15 +100,17 @@ class Request:
 class Outcome:
     """What became of one image; complete when its :class:`Detecting` is settled.
 
-    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or None when there is an ``error``. The last four
-    say where its way led, for :mod:`worker.trail`: when stages began, by the monotonic clock, on which decode thread,
-    how many bytes, in which infer request.
+    ``queue`` is the infer queue of ``network``: the two are chosen together, when the request begins.
+    ``rows`` is ``(n, 6+) float32`` in pixels of the network's input, or of the picture if that was cut into ``tiles``;
+    None when there is an ``error``. The next four say where its way led, for :mod:`worker.trail`: when stages began, by
+    the monotonic clock, on which decode thread, how many bytes, in which infer request.
     """
 
     network: Network
     options: wire.Options
     rows: npt.NDArray[np.float32] | None = None
     frame: decode.Frame | None = None
+    tiles: int = 0
     error: FleetError | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     done_at: float = 0.0
@@ -109,6 +118,7 @@ class Outcome:
     thread: str = ""
     size_bytes: int = 0
     slot: int | None = None
+    queue: InferQueue | None = None
 
     def result(self, *, worker: str, queued_ms: float) -> wire.Result:
         """Build the public result: filter, map to the original image, clip, name the labels.
@@ -131,6 +141,7 @@ class Outcome:
             detections=detections,
             timings_ms={stage: round(value, 2) for stage, value in timings.items()},
             worker=worker,
+            tiles=self.tiles,
         )
 
 
@@ -145,8 +156,7 @@ def to_detections(
         spec: the model's labels and least score.
         options: the request's own least score and most detections.
     """
-    least = spec.min_score if options.min_score is None else options.min_score
-    rows = rows[rows[:, 1] >= least][: options.max_detections or wire.MAX_DETECTIONS]
+    rows = rows[rows[:, 1] >= _least(spec, options)][: options.max_detections or wire.MAX_DETECTIONS]
     corners = frame.to_original(rows[:, 2:_BOX_END].reshape(-1, 2, 2))
     corners = np.clip(corners, 0, np.array([frame.width, frame.height], np.float32))
     points = frame.to_original(rows[:, _BOX_END:].reshape(len(rows), (rows.shape[1] - _BOX_END) // 2, 2))
@@ -166,6 +176,10 @@ def to_detections(
     )
 
 
+#: An image's way through the network, in one piece or in tiles; or its place in the line before that.
+Flight: TypeAlias = Inference | Tiling | Turn
+
+
 class Detecting(Future[list[Outcome]]):
     """A request on its way; settles, never with an exception, when each of its images has an outcome. Thread-safe."""
 
@@ -175,11 +189,16 @@ class Detecting(Future[list[Outcome]]):
         self.outcomes = outcomes
         self._left = len(outcomes)
         self._lock = threading.Lock()
-        self._flights: dict[int, Inference] = {}
+        self._flights: dict[int, Flight] = {}
         self.cancelled_by: FleetError | None = None
         self.is_buried = False
         self.is_duplicate = False
         self.set_running_or_notify_cancel()
+
+    @property
+    def lane(self) -> str:
+        """Which of the decode threads' lanes its images go through: a lane for each model."""
+        return self.outcomes[0].network.spec.name
 
     def cancel(self) -> bool:
         """Give up: images not yet begun are skipped, inferences in flight are cancelled."""
@@ -196,7 +215,7 @@ class Detecting(Future[list[Outcome]]):
             flight.cancel()
         return True
 
-    def follow(self, index: int, flight: Inference) -> None:
+    def follow(self, index: int, flight: Flight) -> None:
         """Settle image ``index`` when ``flight`` does."""
         with self._lock:
             self._flights[index] = flight
@@ -226,16 +245,22 @@ class Detecting(Future[list[Outcome]]):
         for index in range(len(self.outcomes)):
             self.settle(index, error)
 
-    def _landed(self, index: int, flight: Inference) -> None:
+    def _landed(self, index: int, flight: Flight) -> None:
         """On OpenVINO's completion thread: note what came, hand over, return."""
+        if isinstance(flight, Turn):  # it settles only when it is cancelled
+            self.settle(index, self.cancelled_by or Cancelled())
+            return
         outcome = self.outcomes[index]
-        outcome.timings_ms["infer"] = flight.infer_s * 1000
+        outcome.timings_ms |= {"wait": flight.waited_s * 1000, "infer": flight.infer_s * 1000}
+        outcome.slot, outcome.starts["infer"] = flight.slot, flight.started
         problem = flight.exception()
         if problem is None:
             outcome.rows = flight.result()
             self.settle(index)
         elif isinstance(problem, CancelledError):
             self.settle(index, self.cancelled_by or Cancelled())
+        elif isinstance(problem, FleetError):
+            self.settle(index, problem)
         else:
             logger.warning("inference.failed job=%s error=%s", self.request.job_id, problem)
             self.settle(index, InferenceFailed())
@@ -245,20 +270,34 @@ class Detector:
     """A process's networks, their infer queues, and the threads that feed them. Thread-safe."""
 
     def __init__(self, networks: Sequence[Network], settings: Settings, plan: Plan) -> None:
-        self.networks = {one.spec.name: one for one in networks}
-        self.queues = {
-            name: InferQueue(one.compiled, settings.requests or max(2, 2 * one.optimal_requests))
-            for name, one in self.networks.items()
-        }
+        self._settings = settings
+        self.lineups = {one.spec.name: Lineup(self.serve(one)) for one in networks}
         self._limits = decode.Limits(settings.max_image_bytes, settings.max_pixels, settings.jpeg_scale)
         self._room = Room(settings.max_pixels)
         self._keep_invalid = settings.keep_invalid
         self._redis = _connect(settings.url, connections=plan.decoders + 3)
+        self._ending = Ending(self._redis)
         self._admission = Admission()
+        self._tiled = Line(TILED_AT_ONCE)
         self._counted: set[str] = set()
         self._alone: dict[str, bool] = {}
-        self._threads = ThreadPoolExecutor(plan.decoders, thread_name_prefix="decode")
+        self._threads = Lanes(plan.decoders, lanes=len(self.networks))
+        self._shares = Shares()
         self._closed = False
+
+    def serve(self, one: Network) -> Serving:
+        """Make the infer queue of a network, which then can be put into its model's lineup."""
+        return Serving(one, InferQueue(one.compiled, network.requests_of(one, self._settings)))
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The current version of each model."""
+        return {name: one.current.network for name, one in self.lineups.items()}
+
+    @property
+    def queues(self) -> dict[str, InferQueue]:
+        """The infer queue of each model's current version."""
+        return {name: one.current.queue for name, one in self.lineups.items()}
 
     def start(self, request: Request) -> Detecting:
         """Begin a request and return at once.
@@ -266,33 +305,32 @@ class Detector:
         Raises:
             UnknownModel: this worker has not loaded the model.
         """
-        chosen = self._choose(request.options.model or request.model)
-        outcomes = [Outcome(chosen, request.options) for _ in request.images]
+        chosen = self._choose(request.options.model or request.model).take(request.job_id)
+        outcomes = [Outcome(chosen.network, request.options, queue=chosen.queue) for _ in request.images]
         detecting = Detecting(request, outcomes)
+        detecting.add_done_callback(chosen.leave)
         if request.redelivered and request.job_id:
-            self._threads.submit(self._admit_again, detecting)
+            self._threads.submit(detecting.lane, self._admit_again, detecting)
         else:
             self._admission.enter(lambda: self._begin(detecting))
         return detecting
 
     def check(self) -> Future[bool]:
         """Run every network once on a black image; True when all gave an answer. Settles on a completion thread."""
-        return _SelfTest(self.queues, self.networks)
+        return _SelfTest([one for lineup in self.lineups.values() for one in lineup.take_all()])
 
-    def finish(self, job_id: str, queue: str | None, images: Sequence[object]) -> None:
-        """Forget a job whose outcome is stored: remove its images' bytes, its count and its entry in the ledger."""
-        refs = [image["ref"] for image in images if isinstance(image, dict) and isinstance(image.get("ref"), str)]
-        until_done(lambda: self._finish(job_id, queue, refs), unless=self._check_open)
+    def finish(self, job_id: str, remains: Remains) -> None:
+        """Remove what remains in Redis of a job that has ended, and forget it."""
+        try:
+            until_done(lambda: self._ending(job_id, remains), unless=self._check_open)
+        finally:
+            self.forget(job_id)
 
-    def _finish(self, job_id: str, queue: str | None, refs: list[str]) -> None:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for ref in refs:
-                if ref.startswith(wire.BLOB_PREFIX):
-                    pipe.unlink(ref)
-            self._uncount(pipe, job_id)
-            if queue is not None:
-                books.strike_out(pipe, queue, job_id)
-            self._execute(pipe, job_id)
+    def forget(self, *job_ids: str) -> None:
+        """Note that jobs are not counted as begun any more."""
+        for job_id in job_ids:
+            self._counted.discard(job_id)
+            self._leave_alone(job_id)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -304,15 +342,18 @@ class Detector:
 
     def excuse(self, *job_ids: str) -> None:
         """Note that jobs which were begun have ended, or go back to the queue, without ending this process."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                self._uncount(pipe, job_id)
-            self._execute(pipe, *job_ids)
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in job_ids:
+                    deaths.end(pipe, job_id)
+                pipe.execute()
+        finally:
+            self.forget(*job_ids)
 
     def announce(self) -> None:
         """Tell clients which models are served now: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""
         seconds, _ = self._redis.time()
-        said: dict[Any, Any] = {name: _describe(one, seconds) for name, one in self.networks.items()}
+        said: dict[Any, Any] = {name: _describe(one, seconds) for name, one in self.lineups.items()}
         self._redis.hset(wire.MODELS_KEY, mapping=said)
 
     def drop_connections(self) -> None:
@@ -321,21 +362,15 @@ class Detector:
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Say what is loaded and how busy it is, as plain JSON."""
-        return {
-            name: {
-                "digest": self.networks[name].digest,
-                "requests": one.size,
-                "in_flight": one.in_flight,
-            }
-            for name, one in self.queues.items()
-        }
+        return {name: one.stats() for name, one in self.lineups.items()}
 
     def close(self) -> None:
         """Stop the requests, then the decode threads, then the connection; every request settles. Idempotent."""
         self._closed = True
-        for one in self.queues.values():
-            one.close()  # first of all wakes decode threads that wait for a free request
-        self._threads.shutdown(wait=True)
+        for one in self.lineups.values():
+            one.stop()  # first of all wakes decode threads that wait for a free request
+        self._shares.close()
+        self._threads.close()
         try:
             self.excuse(*list(self._counted))
         except RedisError as error:
@@ -344,13 +379,13 @@ class Detector:
 
     # ------------------------------------------------------------------------------------------ decode threads
 
-    def _choose(self, model: str | None) -> Network:
-        if model is None and len(self.networks) == 1:
-            return next(iter(self.networks.values()))
-        if model not in self.networks:
-            served = ", ".join(sorted(self.networks))
+    def _choose(self, model: str | None) -> Lineup:
+        if model is None and len(self.lineups) == 1:
+            return next(iter(self.lineups.values()))
+        if model not in self.lineups:
+            served = ", ".join(sorted(self.lineups))
             raise UnknownModel(f"This worker does not serve the model {str(model)[:64]!r}; it serves {served}.")
-        return self.networks[model]
+        return self.lineups[model]
 
     def _admit_again(self, detecting: Detecting) -> None:
         """Let in a job that came before: alone, if it may have ended a worker."""
@@ -370,7 +405,7 @@ class Detector:
         else:
             detecting.add_done_callback(lambda _: self._admission.leave())
         try:
-            self._threads.submit(self._open, detecting)
+            self._threads.submit(detecting.lane, self._open, detecting)
         except RuntimeError:  # the worker stops; what it held comes back to the queue
             detecting.settle_all(detecting.cancelled_by or Cancelled())
 
@@ -388,7 +423,7 @@ class Detector:
             return
         for index in range(1, len(detecting.outcomes)):
             try:
-                self._threads.submit(self._prepare, detecting, index)
+                self._threads.submit(detecting.lane, self._prepare, detecting, index)
             except RuntimeError:
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
         self._prepare(detecting, 0, first)
@@ -400,31 +435,41 @@ class Detector:
             return None, None
         if request.redelivered and deaths.is_answered(self._redis, request.job_id, retries=request.retries):
             detecting.is_duplicate = True
-            self.finish(request.job_id, request.queue, request.images)
+            self.finish(request.job_id, Remains(request.queue, blobs.refs_of([request.images])))
             return Cancelled(), None
         self._counted.add(request.job_id)
-        ref = _ref_of(request.images[0]) if _is_wanted(detecting) else None
-        with self._redis.pipeline() as pipe:
-            deaths.begin(pipe, request.job_id)
-            if ref is not None:
-                blobs.ask(pipe, ref, most_bytes=self._limits.max_bytes)
-            detecting.outcomes[0].starts["fetch"] = asked_at = time.monotonic()
-            begun, _, *first = pipe.execute(raise_on_error=False)
-            detecting.outcomes[0].timings_ms["fetch"], _ = _lap(asked_at)
+        wanted = _is_wanted(detecting) and request.options.tile is None
+        ref = _ref_of(request.images[0]) if wanted else None
+        detecting.outcomes[0].starts["fetch"] = asked_at = time.monotonic()
+        begun, first = self._begin_and_ask(request.job_id, ref)
+        detecting.outcomes[0].timings_ms["fetch"], _ = _lap(asked_at)
         if isinstance(begun, Exception):
             raise begun
         if begun <= deaths.DEATHS:
-            return None, first[0] if first else None
+            return None, first
         error = deaths.poisoned(request.job_id)
         self._bury(detecting, error)
         return error, None
+
+    def _begin_and_ask(self, job_id: str, ref: str | None) -> tuple[Any, object]:
+        """Count the job; return how often it was, and what Redis holds under ``ref``, or the error instead of each."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            deaths.begin(pipe, job_id)
+            if ref is not None:
+                blobs.ask(pipe, ref, most_bytes=self._limits.max_bytes)
+            begun, _, *first = pipe.execute(raise_on_error=False)
+        if isinstance(begun, OutOfMemoryError):  # refused, so nothing was counted; a transaction is not
+            with self._redis.pipeline() as pipe:
+                deaths.begin(pipe, job_id)
+                begun, _ = pipe.execute()
+        return begun, first[0] if first else None
 
     def _excuse_cancelled(self, settled: Future[list[Outcome]]) -> None:
         """Take back the count of a cancelled job: the pool cannot know of one that began while it was cancelled."""
         detecting = cast(Detecting, settled)
         if detecting.cancelled_by is not None and self.is_counted(detecting.request.job_id):
             with contextlib.suppress(RuntimeError):  # the worker stops, and excuses all
-                self._threads.submit(self.excuse, detecting.request.job_id)
+                self._threads.submit(detecting.lane, self.excuse, detecting.request.job_id)
 
     def _bury(self, detecting: Detecting, error: FleetError) -> None:
         detecting.is_buried = True
@@ -440,35 +485,53 @@ class Detector:
         if self._alone.pop(job_id, False):  # in one step: two threads may come
             self._admission.leave()
 
-    def _execute(self, pipe: Any, *job_ids: str) -> None:
-        try:
-            pipe.execute()
-        finally:
-            for job_id in job_ids:
-                self._leave_alone(job_id)
-
-    def _uncount(self, pipe: Any, job_id: str) -> None:
-        self._counted.discard(job_id)
-        deaths.end(pipe, job_id)
-
     def _prepare(self, detecting: Detecting, index: int, fetched: object = None) -> None:
-        """Decode image ``index`` and start its inference; ``fetched`` is Redis's reply if it was asked already."""
+        """Bring image ``index`` on its way; ``fetched`` is Redis's reply if it was asked already."""
+        if detecting.request.options.tile is None:
+            self._start_one(detecting, index, fetched)
+            return
+        # A picture in tiles keeps its pixels for long, so few are under way, and the others are not even fetched.
+        turn = Turn(lambda: self._start_tiled(detecting, index))
+        detecting.follow(index, turn)
+        self._tiled.enter(turn)
+
+    def _start_tiled(self, detecting: Detecting, index: int) -> bool:
+        try:
+            self._threads.submit(detecting.lane, self._start_one, detecting, index, None)
+        except RuntimeError:  # the worker stops
+            detecting.settle(index, detecting.cancelled_by or Cancelled())
+            return False
+        return True
+
+    def _start_one(self, detecting: Detecting, index: int, fetched: object) -> None:
+        """Decode image ``index`` and start its inference, or those of its tiles."""
+        flight: Flight | None = None
         try:
             flight = self._send_in(detecting, index, fetched)
-        except FleetError as error:
-            self._keep_if_wanted(detecting, error)
-            detecting.settle(index, error)
-        except InferenceError as error:
-            logger.warning("inference.not_started job=%s error=%s", detecting.request.job_id, error)
-            detecting.settle(index, InferenceFailed())
-        except QueueClosedError:  # the worker stops; what it held comes back to the queue
-            detecting.settle(index, detecting.cancelled_by or Cancelled())
-        except Exception:
-            incident = uuid.uuid4().hex[:12]
-            logger.exception("job.internal_error job=%s incident=%s", detecting.request.job_id, incident)
-            detecting.settle(index, InternalError(f"Something unforeseen went wrong; incident {incident}."))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
+            answer = _answer_to(error, detecting)
+            self._keep_if_wanted(detecting, answer)
+            detecting.settle(index, answer)
         else:
             detecting.follow(index, flight)
+        if isinstance(flight, Tiling):
+            flight.add_done_callback(lambda _: self._tiled.leave())
+        elif detecting.request.options.tile is not None:
+            self._tiled.leave()
+
+    def _step(self, detecting: Detecting, tiling: Tiling) -> None:
+        """Go on with a picture that is cut into tiles, behind all that waits for a decode thread already."""
+        try:
+            self._threads.submit(detecting.lane, self._cut, detecting, tiling)
+        except RuntimeError:  # the worker stops
+            tiling.cancel()
+
+    def _cut(self, detecting: Detecting, tiling: Tiling) -> None:
+        try:
+            _check_still_wanted(detecting)
+            tiling.step()
+        except Exception as error:  # noqa: BLE001
+            tiling.fail(_answer_to(error, detecting))
 
     def _keep_if_wanted(self, detecting: Detecting, error: FleetError) -> None:
         """Put an image that cannot be read on the dead list, where the operator wants to look at such images."""
@@ -478,7 +541,7 @@ class Detector:
             except RedisError as problem:
                 logger.warning("job.not_kept job=%s error=%s", detecting.request.job_id, problem)
 
-    def _send_in(self, detecting: Detecting, index: int, fetched: object) -> Inference:
+    def _send_in(self, detecting: Detecting, index: int, fetched: object) -> Flight:
         outcome, request = detecting.outcomes[index], detecting.request
         times = outcome.timings_ms
         if self._closed:
@@ -492,12 +555,56 @@ class Detector:
         fetch_ms, began = _lap(began)
         times["fetch"], outcome.starts["decode"] = times.get("fetch", 0.0) + fetch_ms, began
         _check_still_wanted(detecting)
+        tile = request.options.tile
+        if tile is not None and not self._is_one_tile(outcome, data, tile):
+            return self._send_in_tiles(detecting, outcome, data, tile)
         tensor, outcome.frame = decode.to_input(data, self._limits, outcome.network.spec.fit, self._room)
         del data, fetched  # the next line may wait
         times["decode"], _ = _lap(began)
-        flight = self.queues[outcome.network.spec.name].submit(tensor)
-        times["wait"], outcome.slot = flight.waited_s * 1000, flight.slot
-        outcome.starts["infer"] = flight.started
+        return self._submit(outcome, tensor)
+
+    def _is_one_tile(self, outcome: Outcome, data: bytes, tile: wire.Tile) -> bool:
+        """Tell by its header whether a picture fits into one tile, and so goes the way of all others."""
+        width, height = decode.size_of(data, self._limits)
+        return len(tiles.windows(width, height, tile, outcome.network.spec.input_size)) == 1
+
+    def _send_in_tiles(self, detecting: Detecting, outcome: Outcome, data: bytes, tile: wire.Tile) -> Flight:
+        """Decode a picture and start on its tiles."""
+        spec, began = outcome.network.spec, time.monotonic()
+        assert outcome.queue is not None  # noqa: S101 - chosen with its network
+        picture = decode.to_picture(data, self._limits, self._room)
+        height, width = picture.shape[:2]
+        places = tiles.windows(width, height, tile, spec.input_size)
+        outcome.frame, outcome.tiles = decode.Frame(width, height, 1.0, 1.0, 0, 0), len(places) - 1
+        outcome.timings_ms["decode"], _ = _lap(began)
+        tiling = Tiling(
+            picture,
+            places,
+            spec.fit,
+            least=_least(spec, outcome.options),
+            limit=spec.iou,
+            agnostic=bool(spec.options.get("agnostic")),
+            submit=functools.partial(self._submit, outcome),
+            hand_on=lambda tiling: self._step(detecting, tiling),
+        )
+        tiling.begin(outcome.queue.size)
+        return tiling
+
+    def _submit(self, outcome: Outcome, tensor: npt.NDArray[np.uint8]) -> Inference:
+        """Start the inference as soon as there is a free request, and cores for it beside other networks."""
+        one, requests = outcome.network, outcome.queue
+        assert requests is not None  # noqa: S101 - chosen with its network
+        if len(self.lineups) == 1:
+            return requests.submit(tensor)
+        began = time.monotonic()
+        give_back = self._shares.take(one.spec.name, alone=requests.size, streams=one.optimal_requests)
+        try:
+            flight = requests.submit(tensor)
+        except BaseException:
+            give_back()
+            raise
+        flight.waited_s = flight.started - began
+        flight.add_done_callback(lambda _: give_back())
         return flight
 
     def _fetch(self, detecting: Detecting, raw: object, fetched: object) -> bytes:
@@ -519,20 +626,22 @@ class Detector:
 
 
 class _SelfTest(Future[bool]):
-    """Settles True when every queue has answered for a black image, False when one could not."""
+    """Settles True when every version has answered for a black image, False when one could not."""
 
-    def __init__(self, queues: dict[str, InferQueue], networks: dict[str, Network]) -> None:
+    def __init__(self, taken: Sequence[Serving]) -> None:
         super().__init__()
-        self._left = len(queues)
+        self._left = len(taken)
         self._good = True
         self._lock = threading.Lock()
-        for name, one in queues.items():
-            height, width = networks[name].spec.input_size
+        for one in taken:
+            height, width = one.network.spec.input_size
             try:
-                flight = one.submit(np.zeros((1, height, width, 3), np.uint8), timeout_s=0.0)
+                flight = one.queue.submit(np.zeros((1, height, width, 3), np.uint8), timeout_s=0.0)
             except Exception:  # noqa: BLE001 - busy or closed: a full queue proves itself by its jobs
-                self._count(one.in_flight > 0)
+                one.leave()
+                self._count(one.queue.in_flight > 0)
             else:
+                flight.add_done_callback(one.leave)
                 flight.add_done_callback(lambda done: self._count(done.exception() is None))
 
     def _count(self, good: bool) -> None:
@@ -551,11 +660,58 @@ def open_detector(settings: Settings, plan: Plan) -> Detector:
         models.ModelError: a model cannot be loaded.
     """
     give_back_large_blocks()
-    networks = []
-    for name in settings.models:
-        spec, path = models.read(name, settings.model_store)
-        networks.append(network.load(spec, path, settings, plan.threads))
+    wanted = _wanted(settings.url)
+    networks = [
+        network.load(*_chosen(name, wanted.get(name), settings), settings, plan.threads) for name in settings.models
+    ]
     return Detector(networks, settings, plan)
+
+
+def _wanted(url: str) -> dict[str, versions.Wanted]:
+    """Read which versions the fleet serves; when Redis is away, :mod:`worker.change` follows as soon as it is back."""
+    try:
+        with _connect(url, connections=1) as redis:
+            return versions.read(redis)
+    except RedisError as error:
+        logger.warning("versions.not_read error=%s", error)
+        return {}
+
+
+def _chosen(name: str, wanted: versions.Wanted | None, settings: Settings) -> tuple[models.ModelSpec, Path]:
+    """Find the version of ``name`` that the fleet serves; the store's own where nobody ever changed it.
+
+    Raises:
+        ModelError: this host's store has not got it.
+    """
+    if wanted is None:
+        return models.read(name, settings.model_store)
+    label, digest = f"{name}@{wanted.current.number}", wanted.current.digest
+    mend = f"The fleet serves {label} (digest {digest}): add it here, or run: fleet-worker models swap NAME@NUMBER"
+    try:
+        spec, path = models.read(label, settings.model_store)
+    except models.ModelError as error:
+        raise models.ModelError(f"{error} {mend}") from error
+    if (found := models.digest(path)) != digest:
+        raise models.ModelError(f"{label} in {settings.model_store} has the digest {found}. {mend}")
+    return spec, path
+
+
+def _least(spec: models.ModelSpec, options: wire.Options) -> float:
+    return spec.min_score if options.min_score is None else options.min_score
+
+
+def _answer_to(error: Exception, detecting: Detecting) -> FleetError:
+    """Turn what came in an image's way into its outcome; called where it is handled."""
+    if isinstance(error, FleetError):
+        return error
+    if isinstance(error, InferenceError):
+        logger.warning("inference.not_started job=%s error=%s", detecting.request.job_id, error)
+        return InferenceFailed()
+    if isinstance(error, QueueClosedError):  # the worker stops; what it held comes back to the queue
+        return detecting.cancelled_by or Cancelled()
+    incident = uuid.uuid4().hex[:12]
+    logger.error("job.internal_error job=%s incident=%s", detecting.request.job_id, incident, exc_info=error)
+    return InternalError(f"Something unforeseen went wrong; incident {incident}.")
 
 
 def _ref_of(raw: object) -> str | None:
@@ -592,9 +748,15 @@ def _connect(url: str, *, connections: int) -> Redis:
     return InsistentRedis.from_pool(pool)
 
 
-def _describe(one: Network, seen_at: float) -> str:
+def _describe(lineup: Lineup, seen_at: float) -> str:
+    one = lineup.current.network
     shown = {"digest": one.digest, "input_size": one.spec.input_size, "labels": one.spec.labels, "seen_at": seen_at}
-    return json.dumps(shown)
+    versions = [
+        {name: said[name] for name in ("version", "digest", "share")}
+        for said in lineup.stats()["versions"]
+        if not said["draining"]
+    ]
+    return json.dumps({**shown, "versions": versions})
 
 
 def _lap(began: float) -> tuple[float, float]:

@@ -28,7 +28,7 @@ PROBLEM = "fleet_problem"
 
 #: The headers of a message that is too large to be read, in the order in which Celery writes them, near its end.
 _TASK_AND_ID = re.compile(rb'"task": ?"([!-~]{1,200}?)", ?"id": ?"([A-Za-z0-9_.-]{1,96})"')
-_TAIL_BYTES = 64 * 1024
+TAIL_BYTES = 64 * 1024
 
 
 class Unreadable(ValueError):
@@ -76,7 +76,7 @@ def _parse(item: bytes) -> Any:
 
 def _unread(item: bytes, queue: str, problem: str) -> dict[str, Any]:
     """Make an empty message that carries only the task and the job's id, found without reading the rest."""
-    found = _TASK_AND_ID.search(item[-_TAIL_BYTES:])
+    found = _TASK_AND_ID.search(item[-TAIL_BYTES:])
     if found is None:
         raise Unreadable(problem)
     headers = {"task": found[1].decode("ascii"), "id": found[2].decode("ascii")}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from worker import trained
-from worker.evidence import Evidence, are_corners, are_rare, favoured, is_part, is_unit, sums_to_one
+from worker.evidence import Evidence, Values, are_corners, are_rare, favoured, is_part, is_unit, sums_to_one
 from worker.heads import anchors, boxes_scores
 from worker.heads.tensors import Tensor
 from worker.trained import BACKGROUND, Proposal
@@ -92,12 +92,11 @@ def _set_of(seen: Evidence, logits: Tensor, is_named: bool) -> Proposal:
 def _ssd_raw(seen: Evidence, scores: Tensor, own: Tensor | None, made: dict[str, Any] | None) -> Proposal:
     values, width = seen.run(scores), scores.width
     applied = "softmax" if sums_to_one(values) else "sigmoid" if is_part(values) else ""
-    raw = "sigmoid" if applied or values is None or are_rare(values[:, 1:]) else "softmax"
+    stands_out = _stands_out(values, applied)
+    others = None if values is None else np.delete(values, stands_out or 0, axis=1)
+    raw = "sigmoid" if applied or values is None or are_rare(others) else "softmax"
     options: dict[str, Any] = {"scores": "none" if applied else raw}
-    known = len(seen.labels)
-    named = bool(seen.labels) and seen.labels[0].lower() in BACKGROUND
-    likely = "softmax" in (applied, raw) or width == 91
-    background = known == width - 1 or named or (not known and likely)
+    background = _background(seen, width, stands_out, is_softmax="softmax" in (applied, raw))
     options["background"] = background
     order = _order(seen, own)
     if made is not None:
@@ -106,13 +105,36 @@ def _ssd_raw(seen: Evidence, scores: Tensor, own: Tensor | None, made: dict[str,
             options["box_scale"] = [1.0] * 4
     elif order == "xywh":
         options["order"] = order
-    origin = f"{made['kind']} as published" if made else f"its own, {order}" if own else "say options.anchors"
-    sure = known in (width, width - 1) or width in (90, 91) or "softmax" in (applied, raw)
+    origin = f"{_told(made)} as published" if made else f"its own, {order}" if own else "say options.anchors"
+    known = len(seen.labels)
+    sure = known in (width, width - 1) or width in (90, 91) or "softmax" in (applied, raw) or stands_out is not None
     sure &= made is not None or order != ""
-    bottom = "class 0 is the background" if background else "no background"
+    which = {True: "class 0 is the background", "last": "the last class is the background"}
     kind = f"scores after {applied}" if applied else f"raw scores, as for {raw}"
-    why = f"raw boxes and {width} {kind} for {scores.rows} anchors ({origin}), {bottom}"
+    why = f"raw boxes and {width} {kind} for {scores.rows} anchors ({origin}), {which.get(background, 'no background')}"
     return Proposal("ssd_raw", why, sure, width - bool(background), options, trained.SSD_RAW)
+
+
+def _told(made: dict[str, Any]) -> str:
+    return f"{made['kind']} of scale {made['scale']:g}" if "scale" in made else str(made["kind"])
+
+
+def _stands_out(values: Values | None, applied: str) -> int | None:
+    """Return the column that nearly all rows prefer to all others, as they do the background's."""
+    if values is None or not applied:
+        return favoured(values)
+    return favoured(np.log(np.clip(values, 1e-7, 1.0)) - (np.log1p(-np.clip(values, 0, 1 - 1e-7))))
+
+
+def _background(seen: Evidence, width: int, stands_out: int | None, *, is_softmax: bool) -> bool | str:
+    """Tell whether class 0 is none of the labels, or the ``last`` one is."""
+    known = len(seen.labels)
+    if known == width and seen.labels[0].lower() not in BACKGROUND:
+        return False
+    if stands_out in (0, width - 1):
+        return "last" if stands_out else True
+    named = bool(seen.labels) and seen.labels[0].lower() in BACKGROUND
+    return known == width - 1 or named or (not known and (is_softmax or width == 91))
 
 
 def _order(seen: Evidence, own: Tensor | None) -> str:

@@ -4,7 +4,7 @@ Stage: at ``fleet-worker models add``, between :mod:`worker.evidence` and :mod:`
 that of the cells of some grids; a trial run shows which columns are scores, applied or raw, and which are bins.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from worker.evidence import Evidence, Values, are_rare, is_part
 from worker.heads import nanodet
 from worker.heads.tensors import Tensor
 from worker.trained import Proposal
+
+#: Bins per side in published networks: NanoDet and PicoDet, NanoDet-g, YOLOv8, GFL.
+USUAL = (8, 11, 16, 17)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +50,26 @@ def distributions(seen: Evidence) -> Iterator[Proposal]:
 def _apart(seen: Evidence, sides: list[_Table], scores: list[_Table]) -> Iterator[Proposal]:
     bins, rest = divmod(sides[0].width, 4)
     classes = scores[0].width
-    if rest or (bins not in (8, 16, 17) and len(seen.labels) != classes) or bins < 4:
+    is_scored = all(is_part(one.values) for one in scores)
+    # Bins are raw, so outputs of 0 to 1 are the scores; raw ones are told by a number of bins that is usual.
+    is_told = is_scored and not any(is_part(one.values) for one in sides)
+    if rest or bins < 4 or not (is_told or bins in USUAL or len(seen.labels) == classes):
         return
     options: dict[str, Any] = {} if bins == 8 else {"bins": bins}
-    if not all(is_part(one.values) for one in scores):
+    if not is_scored:
         options["scores"] = "sigmoid"
     why = f"{classes} scores and 4 x {bins} bins, in {len(sides)} pairs of outputs"
-    yield Proposal("nanodet", why, True, classes, options, trained.PICODET if bins == 8 else trained.YOLO8)
+    yield Proposal("nanodet", why, True, classes, options, _trained(bins, trained.PICODET if len(sides) > 3 else None))
+
+
+def _trained(bins: int, otherwise: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Say how the family trains: 16 bins are YOLOv8's."""
+    return trained.YOLO8 if bins == 16 else otherwise or trained.NANODET
 
 
 def _joined(seen: Evidence, values: Values, *, is_map: bool) -> Iterator[Proposal]:
     width, known = values.shape[1], len(seen.labels)
-    for bins in dict.fromkeys((8, 16, (width - known) // 4 if known else 8)):
+    for bins in dict.fromkeys((*USUAL, (width - known) // 4 if known else 8)):
         edge = width - 4 * bins
         if edge < 1 or bins < 4:
             continue
@@ -75,7 +86,7 @@ def _joined(seen: Evidence, values: Values, *, is_map: bool) -> Iterator[Proposa
             sure = known == edge or (is_part(scores) and not is_map)
             kind = "scores of 0 to 1" if is_part(scores) else "raw scores"
             why = f"{edge} {kind} {'behind' if first else 'before'} 4 x {bins} bins for each cell"
-            yield Proposal("nanodet", why, sure, edge, options, trained.NANODET if bins == 8 else trained.YOLO8)
+            yield Proposal("nanodet", why, sure, edge, options, _trained(bins, None))
 
 
 def _table(one: Tensor, seen: Evidence) -> _Table | None:

@@ -194,6 +194,20 @@ class InferQueue:
             until = time.monotonic() + CALLBACKS_WITHIN_S
             while self._callbacks_due > 0 and time.monotonic() < until:
                 time.sleep(0.001)  # a request stands still a moment before its callback is made
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Free the requests, and with the last of them the compiled network's memory.
+
+        A request holds its callback, which holds the request: a ring through OpenVINO that Python's collector cannot
+        see. One that does not stand still is left alone.
+        """
+        with self._lock:
+            if self._callbacks_due > 0 or self._supervisor.is_alive():
+                return
+            for slot in self._slots:
+                slot.request = None
+            self._spares.clear()
 
     # ------------------------------------------------------------------------------------------ completion thread
 

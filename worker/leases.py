@@ -7,6 +7,7 @@ ahead would take everybody's jobs away, and nobody would miss its own when it di
 Mirrors kombu 5.7 ``kombu.transport.redis.QoS.append`` and ``restore_visible``.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kombu.transport import redis as transport
@@ -17,17 +18,30 @@ from worker.clock import redis_clock
 
 
 class LeaseQoS(transport.QoS):
-    """What was fetched and not acknowledged, with the times of Redis."""
+    """What was fetched and not acknowledged, with the times of Redis. Belongs to the loop thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._expected: dict[str, Any] = {}
+
+    def expect(self, envelopes: Sequence[Mapping[str, Any]]) -> None:
+        """Say which messages are about to be delivered, so that the first notes them all."""
+        self._expected = {one["properties"]["delivery_tag"]: one for one in envelopes}
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that a message was taken, so that it comes back when this worker dies."""
-        where = message.delivery_info
-        kept = dumps([message._raw, where["exchange"], where["routing_key"]])  # noqa: SLF001 - as kombu does
-        with self.pipe_or_acquire() as pipe:
-            pipe.zadd(self.unacked_index_key, {delivery_tag: redis_clock.now()})
-            pipe.hset(self.unacked_key, delivery_tag, kept)
-            pipe.execute()
+        """Note that a message was taken, so that it comes back when this worker dies; and all those with it."""
+        if delivery_tag in self._expected:
+            self._note(self._expected)
+            self._expected = {}
         virtual.QoS.append(self, message, delivery_tag)
+
+    def _note(self, envelopes: Mapping[str, Mapping[str, Any]]) -> None:
+        where = {tag: one["properties"]["delivery_info"] for tag, one in envelopes.items()}
+        kept = {tag: dumps([one, where[tag]["exchange"], where[tag]["routing_key"]]) for tag, one in envelopes.items()}
+        with self.pipe_or_acquire() as pipe:
+            pipe.zadd(self.unacked_index_key, dict.fromkeys(kept, redis_clock.now()))
+            pipe.hset(self.unacked_key, mapping=kept)
+            pipe.execute()
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Put back what dead workers held."""

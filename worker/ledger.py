@@ -20,6 +20,7 @@ from producer.books import strike_out
 from producer.envelope import UNACKED_INDEX_KEY
 from producer.ids import deadline_of
 from producer.wire import JOBS_KEY, LEDGER_PREFIX, PRIORITY_SEPARATOR, REPLAYED_PREFIX, ledger_key, queue_keys
+from worker.envelopes import TAIL_BYTES
 from worker.insist import MAY_EXCEED
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,33 @@ MISSING_FOR_S = 3.0
 #: Ledger entries looked at in one go.
 CHUNK = 500
 
-#: Messages looked at to find the oldest that is in the ledger.
+#: A suspicion that nobody has looked into for so long is forgotten: its job has ended meanwhile.
+SUSPECT_FOR_S = 60.0
+
+#: Jobs of the ledger among which the oldest waiting one is looked for, since what was given back may lie out of turn;
+#: and messages looked through for them in one go.
 HEAD = 20
+WINDOW = 200
+
+#: Looks through messages of a list from the end that is served next, one after the other and inside the server: they
+#: may be other programs', any number of them, and of any size. Keys: list, ledger. Arguments: how many to pass over,
+#: how many to look at, how many of the ledger are enough, bytes of a message's end, where its headers are. Gives how
+#: many it looked at, and when the oldest job of the ledger among them was sent.
+PEEK = """
+local seen, known, oldest = 0, 0, false
+while seen < tonumber(ARGV[2]) and known < tonumber(ARGV[3]) do
+  local message = redis.call('LINDEX', KEYS[1], -1 - ARGV[1] - seen)
+  if not message then break end
+  seen = seen + 1
+  local id = string.match(string.sub(message, -ARGV[4]), '"id": ?"([%w_.-]+)"')
+  local sent = id and redis.call('ZSCORE', KEYS[2], id)
+  if sent then
+    known = known + 1
+    if not oldest or tonumber(sent) < tonumber(oldest) then oldest = sent end
+  end
+end
+return {seen, oldest}
+"""
 
 #: Sends a job again unless it is waiting, held or ended after all. Keys: list, ledger, jobs, suspects, unacked index,
 #: result. Arguments: id. Its message goes to the end that is served next.
@@ -63,6 +89,7 @@ class Sweep:
         self._redis = redis
         self._lists = [name for queue in queues for name in queue_keys(queue)]
         self._resend = redis.register_script(RESEND)
+        self._peek = redis.register_script(PEEK)
 
     def run(self) -> list[str]:
         """Sweep once, unless another worker does, and return the ids of the jobs that were sent again."""
@@ -70,6 +97,7 @@ class Sweep:
             return []
         seconds, microseconds = self._redis.time()
         now = seconds + microseconds / 1e6
+        self._redis.zremrangebyscore(SUSPECTS_KEY, "-inf", now - SUSPECT_FOR_S)
         return [job_id for name in self._lists for job_id in self._sweep_list(name, now)]
 
     def _sweep_list(self, name: str, now: float) -> list[str]:
@@ -89,10 +117,14 @@ class Sweep:
 
     def _oldest_waiting(self, name: str) -> float | None:
         """Return when the oldest waiting job of the ledger was sent, by Redis's clock; None when none waits."""
-        ids = [_id_of(message) for message in self._redis.lrange(name, -HEAD, -1)]
-        known = [one for one in ids if one is not None]
-        scores = self._redis.zmscore(ledger_key(name), known) if known else []
-        return min((score for score in scores if score is not None), default=None)
+        passed, keys = 0, [name, ledger_key(name)]
+        while True:
+            seen, oldest = self._peek(keys=keys, args=[passed, WINDOW, HEAD, TAIL_BYTES])
+            if oldest is not None:
+                return float(oldest)
+            if seen < WINDOW or not self._redis.exists(keys[1]):
+                return None
+            passed += seen
 
     def _look_at(self, name: str, ids: list[str], now: float) -> tuple[int, list[str]]:
         """Look at one chunk; return how many entries of it stay in the ledger, and which jobs were sent again."""

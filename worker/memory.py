@@ -16,11 +16,18 @@ from producer.wire import MAX_HELD_BYTES, MAX_MESSAGE_BYTES
 #: for every accepted kind: 6 to 12.1.
 BYTES_PER_PIXEL = 12.5
 
+#: Pictures of which tiles are under way, and what each of their pixels takes until the last tile is cut.
+TILED_AT_ONCE = 2
+BYTES_PER_KEPT_PIXEL = 3
+
 #: An encoded image is in the parser's buffer, in Python's hands, and in Pillow's while its header is read.
 COPIES_OF_IMAGE = 3
 
 #: A message that is held is there as it came, decoded, and as values.
 COPIES_OF_MESSAGE = 4
+
+#: Messages fetched from Redis in one go at most.
+MESSAGES_AT_ONCE = 4
 
 #: Blocks from this size on go back to the system as soon as they are free.
 LARGE_BLOCK_BYTES = 4 * 1024 * 1024
@@ -56,8 +63,9 @@ def headroom_bytes(*, max_pixels: int, max_image_bytes: int, decoders: int) -> i
     """Return what a worker may take beyond its memory when idle, whatever it is sent."""
     decoding = BYTES_PER_PIXEL * max_pixels
     fetched = COPIES_OF_IMAGE * max_image_bytes * decoders
-    held = COPIES_OF_MESSAGE * (MAX_HELD_BYTES + MAX_MESSAGE_BYTES)
-    return int(decoding + fetched + held)
+    held = COPIES_OF_MESSAGE * (MAX_HELD_BYTES + MESSAGES_AT_ONCE * MAX_MESSAGE_BYTES)
+    tiled = BYTES_PER_KEPT_PIXEL * TILED_AT_ONCE * max_pixels
+    return int(decoding + fetched + held + tiled)
 
 
 def explain(max_pixels: int, max_image_bytes: int, decoders: int) -> str:

@@ -53,6 +53,12 @@ class JobMetrics:
         self._images = Counter("fleet_images", "Images that ended, by outcome.", what, registry=registry)
         self._retries = Counter("fleet_job_retries", "Jobs put back to be tried again.", ("model",), registry=registry)
         self._bytes = Counter("fleet_image_bytes", "Bytes of encoded images read.", ("model",), registry=registry)
+        self._versions = Counter(
+            "fleet_version_images",
+            "Images by the digest of their network.",
+            ("model", "digest", "code"),
+            registry=registry,
+        )
         self._stages = Histogram(
             "fleet_stage_duration_seconds",
             "Time of an image in each stage: queued, fetch, decode, wait (for a free infer request), infer, finish.",
@@ -80,6 +86,7 @@ class JobMetrics:
             self._count_image(passage)
 
     def _count_image(self, passage: Passage) -> None:
+        self._versions.labels(passage.model, passage.digest, passage.code).inc()
         if passage.model not in self._of:
             self.begin(passage.model)
         self._images.labels(passage.model, passage.code).inc()
@@ -111,11 +118,18 @@ class WorkerCollector(Collector):
         digests = InfoMetricFamily("fleet_model", "Networks that are loaded.", labels=("model",))
         size = GaugeMetricFamily("fleet_infer_requests", "Infer requests, free or busy.", labels=("model",))
         busy = GaugeMetricFamily("fleet_infer_requests_busy", "Infer requests that run now.", labels=("model",))
+        share = GaugeMetricFamily(
+            "fleet_version_share",
+            "Part of the jobs that a version gets; 0: it was replaced and ends its last.",
+            labels=("model", "version", "digest"),
+        )
         for model, stats in info["models"].items():
             digests.add_metric((model,), {"digest": stats["digest"]})
             size.add_metric((model,), stats["requests"])
             busy.add_metric((model,), stats["in_flight"])
-        yield from (digests, size, busy)
+            for one in stats["versions"]:
+                share.add_metric((model, str(one["version"]), one["digest"]), one["share"])
+        yield from (digests, size, busy, share)
 
 
 class FleetCollector(Collector):

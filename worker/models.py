@@ -10,7 +10,8 @@ import math
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +127,15 @@ def fetch(name: str, store: Path) -> Path:
 
 
 def read(name: str, store: Path) -> tuple[ModelSpec, Path]:
-    """Read the model ``name`` of ``store``: its description and the path of its network.
+    """Read the model ``name``, or its version ``name@2``, of ``store``: description and path of its network.
 
     Raises:
         ModelError: it is not there, or its ``model.toml`` is wrong.
     """
-    path = store / name / "model.toml"
+    base, _, number = name.partition("@")
+    path = folder_of(name, store) / "model.toml"
     try:
-        spec = from_toml(name, tomllib.loads(path.read_text(encoding="utf-8")))
+        spec = from_toml(base, tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         how = f"Run: fleet-worker models fetch {name}" if name in KNOWN else "Put its network and a model.toml there."
         raise ModelError(f"There is no model {name!r} in {store}. {how}") from None
@@ -142,9 +144,48 @@ def read(name: str, store: Path) -> tuple[ModelSpec, Path]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
     network = path.parent / spec.file
+    if number:
+        spec = replace(spec, version=int(number))
     if not network.exists():
         raise ModelError(f"{path} names the network {spec.file!r}, which is not there.")
     return spec, network
+
+
+def numbers(name: str, store: Path) -> dict[int, Path]:
+    """Give the versions of a model that ``store`` has: number -> folder.
+
+    The first lies in ``<store>/<name>`` and others beside it in ``<store>/<name>@<number>``.
+    """
+    found = {}
+    for folder in store.glob(f"{name}@*"):
+        number = folder.name.rpartition("@")[2]
+        if number.isdecimal() and (folder / "model.toml").is_file():
+            found[int(number)] = folder
+    with suppress(OSError, ValueError):
+        raw = tomllib.loads((store / name / "model.toml").read_text(encoding="utf-8"))
+        number = raw.get("version", 1)
+        found.setdefault(number if isinstance(number, int) else 1, store / name)
+    return dict(sorted(found.items()))
+
+
+def folder_of(name: str, store: Path) -> Path:
+    """Return the folder of a model, or of its version ``name@2``; a plain name means the folder of that name.
+
+    Where that was removed it means the newest version.
+
+    Raises:
+        ModelError: there is no such version.
+    """
+    base, at, number = name.partition("@")
+    if not at and (store / base).exists():
+        return store / base
+    there = numbers(base, store)
+    if not at:
+        return there[max(there)] if there else store / base
+    if number.isdecimal() and int(number) in there:
+        return there[int(number)]
+    known = ", ".join(f"{base}@{one}" for one in there) or "none of that name"
+    raise ModelError(f"There is no version {name!r} in {store}; there is {known}.")
 
 
 def files(network: Path) -> list[Path]:

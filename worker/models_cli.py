@@ -14,10 +14,12 @@ import cv2
 
 from producer import draw
 from producer.wire import Detection, Options
-from worker import cpu, decode, models, network, resize, store
+from worker import cpu, decode, models, network, quantized, resize, store
+from worker.cli_quantize import quantize
 from worker.complaints import checked, chosen_settings
 from worker.detector import to_detections
 from worker.heads.nms import SCORE_FLOOR
+from worker.swaps_cli import canary, served, swap
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -25,6 +27,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.group(name="models")
 def models_group() -> None:
     """The networks this host has."""
+
+
+models_group.add_command(quantize)
 
 
 @models_group.command()
@@ -36,7 +41,8 @@ def models_group() -> None:
     "--set", "fields", multiple=True, metavar="FIELD=VALUE", help="A field of model.toml, as options.bins=16."
 )
 @click.option("--extra", multiple=True, type=_FILE, help="One more file that the head reads.")
-@click.option("--replace", is_flag=True, help="Take the place of a model of that name.")
+@click.option("--replace", is_flag=True, help="Take the place of a model of that name, instead of standing beside it.")
+@click.option("--sample", type=_FILE, help="Photo in which it must find something: now, and before it is swapped in.")
 def add(  # noqa: PLR0913, PLR0917 - an option each
     file: Path,
     name: str,
@@ -45,6 +51,7 @@ def add(  # noqa: PLR0913, PLR0917 - an option each
     fields: tuple[str, ...],
     extra: tuple[Path, ...],
     replace: bool,
+    sample: Path | None,
 ) -> None:
     """Add the network FILE: IR (.xml), ONNX, TFLite, Paddle, a SavedModel's folder, or a folder with one of them.
 
@@ -52,13 +59,16 @@ def add(  # noqa: PLR0913, PLR0917 - an option each
     """
     given = checked(_parse, fields)
     names = checked(store.read_labels, labels) if labels else tuple(given.pop("labels", ()))
-    wish = store.Wish(name, names, head or given.pop("head", None), given, extra, replace)
+    wish = store.Wish(name, names, head or given.pop("head", None), given, extra, replace, sample)
     chosen = chosen_settings()
     found = checked(store.add, file, wish, chosen)
     for reason in found.why:
         click.echo(reason)
-    click.echo(f"{name}: {_line(found.spec)}")
-    click.echo(f"It is in {chosen.model_store / name}. Try it: fleet-worker models check {name} PHOTO")
+    label = found.folder.name
+    click.echo(f"{label}: {_line(found.spec)}")
+    click.echo(f"It is in {found.folder}. Try it: fleet-worker models check {label} PHOTO")
+    if label != name:
+        click.echo(f"Workers go on with the version they have, until you say: fleet-worker models swap {label}")
 
 
 @models_group.command()
@@ -88,8 +98,11 @@ def show(name: str) -> None:
     click.echo(f"{name}: {_line(dataclasses.replace(spec, digest=models.digest(path)))}")
     for part in models.files(path):
         click.echo(f"{part}  {part.stat().st_size:,} bytes")
+    report = quantized.read(folder / name)
+    for line in report.sentences() if report else ():
+        click.echo(line)
     click.echo()
-    click.echo((folder / name / "model.toml").read_text(encoding="utf-8").rstrip())
+    click.echo((models.folder_of(name, folder) / "model.toml").read_text(encoding="utf-8").rstrip())
 
 
 @models_group.command()
@@ -115,6 +128,10 @@ def remove(name: str) -> None:
     """Remove the model NAME with its files."""
     checked(store.remove, name, chosen_settings().model_store)
     click.echo(f"{name}: removed")
+
+
+for _command in (swap, canary, served):
+    models_group.add_command(_command)
 
 
 def _run(name: str, photo: Path, options: Options) -> tuple[decode.Pixels, tuple[Detection, ...]]:

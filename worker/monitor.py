@@ -1,7 +1,8 @@
 """The Celery application of whoever watches the workers: ``celery -A worker.monitor flower``.
 
 Stage: beside the workers, in a process of its own. It takes the broker's URL from the same variables as a worker, so
-that no password stands on a command line, and loads no task and no network.
+that no password stands on a command line, and loads no network. Flower sets limits only for tasks that its own
+application knows, so ours are known here by name.
 """
 
 import sys
@@ -11,6 +12,7 @@ from celery import Celery
 
 from producer.errors import InvalidRequest
 from producer.redis_url import check_url, tls_of, url_of
+from producer.wire import TASK_DETECT, TASK_DETECT_MANY
 
 
 def keys() -> dict[str, Any]:
@@ -28,3 +30,12 @@ def keys() -> dict[str, Any]:
 
 app = Celery("monitor")
 app.add_defaults(keys)
+
+
+def _elsewhere(*_: Any, **__: Any) -> None:
+    """Stand for a task that only workers have."""
+    raise NotImplementedError("A monitor does no jobs.")
+
+
+for _name in (TASK_DETECT, TASK_DETECT_MANY):
+    app.task(_elsewhere, name=_name)

@@ -117,20 +117,39 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
         optimal = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     except RuntimeError as error:
         raise ModelError(
-            f"Model {spec.name!r} does not run on device {settings.device!r}: {_first_line(error)}"
+            f"Model {spec.name!r} does not run on device {settings.device!r}: {_first_line(error).rstrip('.')}. This "
+            f"host has {', '.join(core.available_devices) or 'no device for OpenVINO'}; set FLEET_DEVICE."
         ) from error
-    logger.info("network.ready model=%s seconds=%.2f requests=%d", spec.name, time.monotonic() - began, optimal)
+    logger.info(
+        "network.ready model=%s seconds=%.2f requests=%d device=%s",
+        spec.name,
+        time.monotonic() - began,
+        optimal,
+        "+".join(compiled.get_property("EXECUTION_DEVICES")),
+    )
     return Network(spec, found, compiled, optimal)
 
 
+def requests_of(one: Network, settings: Settings) -> int:
+    """Return how many infer requests a worker has for a network: a second one is ready when the first ends."""
+    return settings.requests or max(2, 2 * one.optimal_requests)
+
+
 def properties(settings: Settings, threads: int) -> Mapping[str, Any]:
-    """Give OpenVINO's properties for ``threads`` threads; those of the CPU only where the device is one."""
+    """Give OpenVINO's properties for ``threads`` threads; those of the CPU wherever it may be one of the devices.
+
+    A device that stands for others (AUTO, MULTI, HETERO) takes them under the CPU's name; without them it would start a
+    thread for each core of the host. BATCH hands everything on.
+    """
     chosen: dict[str, Any] = {"PERFORMANCE_HINT": settings.hint.upper()}
     if settings.precision:
         chosen["INFERENCE_PRECISION_HINT"] = settings.precision
-    if settings.device.startswith("CPU"):
-        chosen["INFERENCE_NUM_THREADS"] = threads
-        chosen["ENABLE_CPU_PINNING"] = settings.pinning
+    of_cpu = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": settings.pinning}
+    kind, _, listed = settings.device.partition(":")
+    if settings.device.startswith(("CPU", "BATCH:CPU")):
+        chosen |= of_cpu
+    elif kind in _STAND_FOR_OTHERS and _may_be_cpu(listed):
+        chosen["DEVICE_PROPERTIES"] = {"CPU": of_cpu}
     if settings.streams:
         chosen["NUM_STREAMS"] = settings.streams
     return chosen
@@ -149,6 +168,16 @@ def _compile(core: Any, graph: Any, settings: Settings, chosen: Mapping[str, Any
         logger.warning("network.cache_failed folder=%s error=%s", settings.cache_dir, _first_line(error))
         core.set_property({"CACHE_DIR": ""})
         return core.compile_model(graph, settings.device, chosen)
+
+
+#: Devices of OpenVINO's that choose among others, or share work among them.
+_STAND_FOR_OTHERS = ("AUTO", "MULTI", "HETERO")
+
+
+def _may_be_cpu(listed: str) -> bool:
+    """Tell whether a list of devices has the CPU; an empty one has all, one of exclusions all others."""
+    names = [name.strip().partition("(")[0] for name in listed.split(",") if name.strip()]
+    return "CPU" in names or all(name.startswith("-") and name != "-CPU" for name in names)
 
 
 def _keep_compiled(core: Any, folder: Path) -> None:

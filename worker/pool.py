@@ -26,6 +26,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -96,6 +97,23 @@ class Job:
         self.stage: Stage | None = None
         self.body = Body()
 
+    @property
+    def tag(self) -> str | None:
+        """The message's delivery tag, where acknowledging may be part of the job's end."""
+        message = getattr(getattr(self.callback, "__self__", None), "message", None)
+        return message.delivery_tag if message is not None and hasattr(message.channel.qos, "ended") else None
+
+    def note_end(self) -> None:
+        """Tell kombu that the message was acknowledged with the job's end, if it was."""
+        ended = self.stage.ended if self.stage is not None else None
+        if ended is not None and ended.tag is not None:
+            self.callback.__self__.message.channel.qos.ended.add(ended.tag)
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from; empty if it does not say."""
+        return str((self.args[2].get("delivery_info") or {}).get("routing_key") or "")
+
     def forget_message(self) -> None:
         """Let no acknowledgement be sent, as if it had been."""
         self.callback.__self__.acknowledged = True
@@ -119,6 +137,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._jobs: dict[int, Job] = {}
+        self._taken: Counter[str] = Counter()
         self._pids = itertools.count(1)
         self._done: queue.SimpleQueue[tuple[Job, Any, ExceptionInfo | None]] = queue.SimpleQueue()
         self._alarms = Alarms()
@@ -136,6 +155,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         """Load what the tasks' asynchronous stages need; tests put something simpler here."""
         chosen = settings.load()
         return detector.open_detector(chosen, cpu.make_plan(chosen))
+
+    @property
+    def engine(self) -> Any:
+        """What :meth:`open_engine` gave; None before the start."""
+        return self._engine
 
     def on_start(self) -> None:
         """Load the networks. Runs before the consumer starts, so that a worker that is ready can work.
@@ -263,6 +287,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if not self.active:  # an ETA that came due while draining; unacknowledged, it goes back to the queue
             return job
         self._jobs[job.pid] = job
+        self._taken[job.queue] += 1
         try:
             self._accept(job, accept_callback)
             if job.pid in self._jobs:
@@ -273,6 +298,10 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             logger.exception("job.not_begun job=%s", job.args[1])
             self._hand_over(job, None, _lost(error))
         return job
+
+    def taken(self, queue: str) -> int:
+        """Return how many places the jobs of a queue have."""
+        return self._taken[queue]
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Stop a job that was revoked with ``terminate=True``; Celery has stored and acknowledged its outcome."""
@@ -293,7 +322,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             threading.Thread(target=self._run, args=(job,), name=f"task-{job.pid}", daemon=True).start()
             return
         job.future = self._begun(begin, job)
-        job.stage = Stage(job.args[1], self._engine, job.future)
+        job.stage = Stage(job.args[1], self._engine, job.future, job.tag)
         job.future.add_done_callback(lambda _: self._enter_body(job))
 
     def _begun(self, begin: Callable[..., Any], job: Job) -> Future[Any]:
@@ -318,7 +347,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             return
         tell(True, limit_s)
         if not job.body.interrupt(SoftTimeLimitExceeded) and job.future is not None:
-            job.stage = Stage(job.args[1], self._engine, _failed(SoftTimeLimitExceeded(limit_s)))
+            job.stage = Stage(job.args[1], self._engine, _failed(SoftTimeLimitExceeded(limit_s)), job.tag)
             job.future.cancel()
 
     def _hard_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
@@ -340,6 +369,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         """Free the job's place, once: a signal's handler may have done so in the middle of anything."""
         if self._jobs.pop(job.pid, None) is not None:
             self._alarms.clear(job.pid)
+            self._taken[job.queue] -= 1
             self._freed += 1
             self._bell.ring()
             if job.future is not None and self._engine.is_counted(job.args[1]):
@@ -362,6 +392,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if job.pid not in self._jobs:
             return
         try:
+            job.note_end()
             if problem is None and job.callback is not None:
                 self._note_health(job, returned)
                 job.callback(returned)

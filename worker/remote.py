@@ -57,6 +57,7 @@ def list_passages(state: Any, since: float = 0.0, **_: Any) -> dict[str, Any]:
 def _model(stats: Mapping[str, Any], passages: list[Passage]) -> dict[str, Any]:
     return {
         "digest": stats["digest"],
+        "versions": stats["versions"],
         "requests": {"busy": stats["in_flight"], "free": stats["requests"] - stats["in_flight"]},
         "last_images": len(passages),
         "failed": sum(one.code != OK for one in passages),

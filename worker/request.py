@@ -9,26 +9,49 @@ import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from celery.worker.request import Request
 from celery.worker.state import revoked
 from redis.exceptions import RedisError
 
-from producer import blobs, books
+from producer import blobs
 from producer.wire import SENT_AT_HEADER, describe_images
 from worker.clock import ahead, redis_clock
+from worker.ending import Remains
 
 logger = logging.getLogger(__name__)
 
 
-class Stage(NamedTuple):
-    """A task's asynchronous stage: the job's id, what ran it, and what it gave."""
+@dataclass(slots=True)
+class Stage:
+    """A task's asynchronous stage: the job's id, what ran it, and what it gave.
+
+    Attributes:
+        job_id: the job's id.
+        engine: what ran it.
+        future: settled.
+        tag: delivery tag of the message, where acknowledging may be part of the job's end.
+        ended: what was removed with the job's outcome; None until that is stored.
+    """
 
     job_id: str
     engine: Any
     future: Future[Any]
+    tag: str | None = None
+    ended: Remains | None = None
+
+    def remains(self, request: Any) -> Remains:
+        """Tell what goes when the job's outcome is stored; ``request`` is Celery's context of it.
+
+        Where more is to be done after that, such as to send other tasks, the message stays until it is done.
+        """
+        queue = (request.delivery_info or {}).get("routing_key")
+        buried = getattr(self.future, "is_buried", False)  # then the dead list has the images
+        more = request.chord or request.errbacks
+        return Remains(queue, () if buried else blobs.refs_of(request.args), None if more else self.tag)
 
 
 #: The stage of the job whose body this thread runs. Not in Celery's request: whatever is added there goes out again as
@@ -96,12 +119,7 @@ class ImageRequest(Request):  # type: ignore[misc]
         """Do what the body would have done at its end: take the job from the books, and its images from Redis."""
         queue = (self.delivery_info or {}).get("routing_key")
         try:
-            with self.task.backend.client.pipeline(transaction=False) as pipe:
-                if isinstance(queue, str):
-                    books.strike_out(pipe, queue, self.id)
-                if drop_images:
-                    blobs.drop(pipe, blobs.refs_of(self._args))
-                pipe.execute()
+            self.task.backend.ending(self.id, Remains(queue, blobs.refs_of(self._args) if drop_images else ()))
         except (RedisError, OSError) as error:  # then the sweep finds the job, and the images' time ends
             logger.warning("job.not_tidied job=%s error=%s", self.id, error)
 

@@ -23,6 +23,9 @@ MODES = ("letterbox", "stretch", "multiple")
 #: (docs/performance.md).
 REDUCTIONS = (4, 2)
 
+#: Pixels from which that is done: it moves boxes by a few per cent of their size, which in smaller photos buys little.
+LARGE_PIXELS = 2_000_000
+
 #: How pixels are computed when shrinking: averaged, or as OpenCV's default does, which most networks are trained on.
 SHRINKING = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
 
@@ -78,7 +81,7 @@ def reduction(width: int, height: int, how: Fit) -> int:
     What is left is on each axis at least as large as the picture in the input, whichever way EXIF turns it: that is
     known only after decoding. So the two sides must stay apart, too, or nobody could tell whether it was turned.
     """
-    for by in REDUCTIONS:
+    for by in REDUCTIONS if width * height >= LARGE_PIXELS else ():
         apart = width == height or math.ceil(width / by) != math.ceil(height / by)
         if apart and all(
             least <= side // by

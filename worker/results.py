@@ -1,17 +1,22 @@
-"""Celery's result backend, which stores a result whatever Redis refuses for a while.
+"""Celery's result backend: an outcome and the end of its job are one step, whatever Redis refuses for a while.
 
-Stage: behind the tracer; ``celeryconfig.py`` selects the classes. Neighbour: :mod:`worker.insist`, the client.
+Stage: behind the tracer; ``celeryconfig.py`` selects the classes. Neighbours: :mod:`worker.ending`, the step, and
+:mod:`worker.insist`, the client.
 
-Mirrors celery 5.7 ``celery.backends.redis`` (``RedisBackend._get_client``, ``connection_errors``).
+Mirrors celery 5.7 ``celery.backends.redis`` (``RedisBackend._get_client``, ``connection_errors``, ``set``) and
+``celery.backends.base.BaseKeyValueStoreBackend._store_result``, which reads before it writes.
 """
 
+import functools
 from typing import Any
 
 from celery.backends.redis import RedisBackend, SentinelBackend
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
+from worker.ending import Ending
 from worker.insist import InsistentRedis
+from worker.request import current_stage
 
 
 class _Persistent:
@@ -23,6 +28,24 @@ class _Persistent:
 
     def _get_client(self) -> type[Redis]:
         return InsistentRedis
+
+    @functools.cached_property
+    def ending(self) -> Ending:
+        """What ends jobs in Redis."""
+        return Ending(self.client)  # type: ignore[attr-defined]
+
+    def _store_result(
+        self: Any, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **_: Any
+    ) -> Any:
+        """Store an outcome. With that of a job whose stage ran here goes all that was kept for the job."""
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
+        outcome = self.encode({**meta, "task_id": task_id})
+        stage = current_stage(task_id) if state in self.READY_STATES else None
+        remains = stage.remains(request) if stage is not None else None
+        self.ending(task_id, remains, outcome, self.expires or 0)
+        if stage is not None:
+            stage.ended = remains
+        return result
 
 
 class Results(_Persistent, RedisBackend):  # type: ignore[misc]

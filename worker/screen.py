@@ -113,6 +113,8 @@ def check_body(payload: Any) -> None:
     args, kwargs, embed = payload
     if not isinstance(args, list | tuple) or not mapping(kwargs) or not (embed is None or mapping(embed)):
         raise InvalidRequest(V2)
+    if "self" in kwargs:  # the name under which Celery hands a task to its own body
+        raise InvalidRequest("A task has no argument named 'self'.")
     try:
         check_embedded(embed or {})
     except Malformed as error:

@@ -25,13 +25,25 @@ class Steadfast:
     _brpop_sent_at: Any
     brpop_timeout: float
     _disconnect_pools: Any
-    _create_client: Any
+    pool: Any
+
+    #: Made once for each pool.
+    _kept: Redis | None = None
 
     #: Whether an acknowledgement failed: its message is no job's any more, and only a new channel forgets it.
     ack_failed = False
 
     def _get_client(self) -> type[Redis]:
         return InsistentRedis
+
+    def _create_client(self, asynchronous: bool = False) -> Redis:
+        """Give the client of this channel's pool; kombu makes another one for each thing that it does."""
+        if asynchronous:
+            made: Redis = super()._create_client(asynchronous=True)  # type: ignore[misc]
+            return made
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = super()._create_client()  # type: ignore[misc]
+        return self._kept
 
     @functools.cached_property
     def _refresh_binding(self) -> Any:

@@ -16,9 +16,9 @@ from typing import Any
 
 from producer.errors import InvalidRequest
 from producer.wire import check_model_name
-from worker import cpu, models, network, recognise
+from worker import cpu, models, network, recognise, trial
+from worker.infer_queue import InferQueue
 from worker.models import ModelError, ModelSpec
-from worker.recognise import Recognised
 from worker.settings import Settings
 
 #: What OpenVINO reads, and what it needs beside each.
@@ -46,7 +46,8 @@ class Wish:
         head: its head, or None to let it be recognised.
         given: fields of the model.toml, ``options`` among them.
         extra: more files that the head reads, copied beside the network.
-        replaces: take the place of a model of that name, with the next version.
+        replaces: take the place of the first version of that name, instead of standing beside it.
+        sample: photo in which the network must find something, kept for the trial before a swap.
     """
 
     name: str
@@ -55,6 +56,16 @@ class Wish:
     given: Mapping[str, Any] = field(default_factory=dict)
     extra: Sequence[Path] = ()
     replaces: bool = False
+    sample: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A model that was added: its description, what it was taken for and why, and its folder."""
+
+    spec: ModelSpec
+    why: tuple[str, ...]
+    folder: Path
 
 
 def present(store: Path) -> list[str]:
@@ -62,16 +73,17 @@ def present(store: Path) -> list[str]:
     return sorted(path.parent.name for path in store.glob("*/model.toml") if not path.parent.name.startswith("."))
 
 
-def add(file: Path, wish: Wish, settings: Settings) -> Recognised:
-    """Recognise the network at ``file``, try it, and put it into the store.
+def add(file: Path, wish: Wish, settings: Settings) -> Added:
+    """Recognise the network at ``file``, try it, and put it into the store: as a new version where the name is taken.
 
     Raises:
         ModelError: it is incomplete, cannot be read, recognised, built or run; or the name is taken. The store is
             as before.
     """
     folder = settings.model_store / _checked_name(wish.name)
+    number = max(models.numbers(wish.name, settings.model_store), default=0) + 1
     if folder.exists() and not wish.replaces:
-        raise ModelError(f"There is a model {wish.name!r} already. Choose another --name, or say --replace.")
+        folder = folder.with_name(f"{wish.name}@{number}")
     source = find_network(file)
     found = recognise.recognise(source, wish.name, labels=wish.labels, head=wish.head, given=dict(wish.given))
     try:
@@ -79,31 +91,54 @@ def add(file: Path, wish: Wish, settings: Settings) -> Recognised:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{wish.name}.") as scratch:
             draft = Path(scratch) / "model"
             copied = _copy(source, draft, wish.extra)
-            spec = replace(found.spec, version=_next_version(folder), digest=models.digest(copied))
+            if wish.sample is not None:
+                shutil.copyfile(wish.sample, draft / f"{trial.SAMPLE}{wish.sample.suffix.lower()}")
+            spec = replace(found.spec, version=number, digest=models.digest(copied))
             _try(spec, copied, settings)
             reasons = "".join(f"# {reason}\n" for reason in found.why)
             (draft / "model.toml").write_text(reasons + models.to_toml(spec), encoding="utf-8")
-            if folder.exists():
-                os.rename(folder, Path(scratch) / "old")  # noqa: PTH104 - beside the next line, as one step
-            os.rename(draft, folder)  # noqa: PTH104
+            put_in_place(draft, folder, Path(scratch))
     except OSError as error:
         raise ModelError(f"{folder} cannot be written: {error.strerror or error}.") from error
-    return replace(found, spec=spec)
+    return Added(spec, found.why, folder)
+
+
+def free_folder(name: str, store: Path, *, replaces: bool) -> Path:
+    """Return the folder that a new model takes, by a name of its own.
+
+    Raises:
+        ModelError: ``name`` cannot name a model, or is taken.
+    """
+    folder = store / _checked_name(name)
+    if folder.exists() and not replaces:
+        raise ModelError(f"There is a model {name!r} already. Choose another --as, or say --replace.")
+    return folder
+
+
+def put_in_place(draft: Path, folder: Path, scratch: Path) -> None:
+    """Let ``draft`` become the model ``folder``; one that was there goes into ``scratch``."""
+    if folder.exists():
+        os.rename(folder, scratch / "old")  # noqa: PTH104 - beside the next line, as one step
+    os.rename(draft, folder)  # noqa: PTH104
 
 
 def remove(name: str, store: Path) -> None:
-    """Remove the model ``name`` with its files.
+    """Remove the model ``name`` with all its versions, or the version ``name@2``, with their files.
 
     Raises:
         ModelError: it is not there, or cannot be removed.
     """
-    folder = store / _checked_name(name)
-    if not (folder / "model.toml").is_file():
+    base = _checked_name(name.partition("@")[0])
+    folders = [models.folder_of(name, store)] if "@" in name else list(models.numbers(base, store).values())
+    if "@" not in name and (store / base / "model.toml").is_file() and store / base not in folders:
+        folders.append(store / base)  # its model.toml cannot be read
+    if not folders:
         raise ModelError(f"There is no model {name!r} in {store}.")
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be removed: {error.strerror}.") from error
+    for folder in folders:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise ModelError(f"{folder} cannot be removed: {error.strerror}.") from error
 
 
 def find_network(file: Path) -> Path:
@@ -174,17 +209,16 @@ def _copy(source: Path, draft: Path, extra: Sequence[Path]) -> Path:
     return draft / source.name
 
 
-def _next_version(folder: Path) -> int:
-    try:
-        return models.read(folder.name, folder.parent)[0].version + 1
-    except ModelError:
-        return 1
-
-
 def _try(spec: ModelSpec, path: Path, settings: Settings) -> None:
     """Build, compile and run the model once; a model.toml that could not be read again is found here too."""
     try:
         models.from_toml(spec.name, tomllib.loads(models.to_toml(spec)))
     except ValueError as error:
         raise ModelError(f"Its model.toml would be wrong: {error}.") from error
-    network.load(spec, path, replace(settings, cache_dir=None), cpu.make_plan(settings).threads)
+    loaded = network.load(spec, path, replace(settings, cache_dir=None), cpu.make_plan(settings).threads)
+    if trial.sample_of(path.parent) is not None:
+        queue = InferQueue(loaded.compiled, 1)
+        try:
+            trial.try_on_sample(queue, spec, path.parent)
+        finally:
+            queue.close()

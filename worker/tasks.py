@@ -18,6 +18,7 @@ from producer.errors import FleetError, InferenceFailed, InternalError, InvalidR
 from worker.clock import redis_clock
 from worker.detector import Detector, Outcome, Request
 from worker.request import current_stage
+from worker.shown import ShownResult, ShownResults
 
 #: Tries of a job whose inference failed, the first included.
 TRIES = 3
@@ -37,9 +38,9 @@ class DetectTask(Task):  # type: ignore[misc]
     throws = (FleetError,)
     #: A hung inference ends here, and its request is replaced.
     time_limit = 300
-    #: Characters of a result in logs, events and Flower. Celery makes this text for every job, read or not; with its
-    #: own 1024 that is 0.2 ms of each (docs/performance.md).
-    resultrepr_maxsize = 64
+    #: Characters of a result in logs, events and Flower, which worker.shown makes a sentence of. Celery makes this text
+    #: for every job, read or not; of the JSON itself, with its own 1024, that is 0.2 ms of each (docs/performance.md).
+    resultrepr_maxsize = 200
     #: Whether the task's one positional argument is a list of images.
     batch = False
 
@@ -108,21 +109,19 @@ class DetectTask(Task):  # type: ignore[misc]
         """Seconds since the image's first stage began."""
         return time.monotonic() - outcome.done_at + sum(outcome.timings_ms.values()) / 1000
 
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, *_: Any) -> None:
-        """Once the outcome is stored, remove the images' bytes from Redis, and the job from the ledger."""
-        stage = current_stage(self.request.id)
-        buried = stage is not None and getattr(stage.future, "is_buried", False)
-        self._finish(task_id, () if buried or not isinstance(args, list | tuple) else args)
-
-    def on_retry(self, exc: Any, task_id: str, *_: Any) -> None:
-        """Take the job from the ledger but keep its images: it goes on as a message of Celery's own."""
-        self._finish(task_id, ())
-
-    def _finish(self, task_id: str, args: list[Any] | tuple[Any, ...]) -> None:
+    def after_return(self, status: str, retval: Any, task_id: str, *_: Any) -> None:
+        """Once the outcome is stored, and the job with it gone from Redis, let the detector forget it."""
         stage = current_stage(self.request.id)
         if stage is not None:
-            images = args[0] if args and isinstance(args[0], list | tuple) else args[:1]
-            stage.engine.finish(task_id, (self.request.delivery_info or {}).get("routing_key"), images)
+            if stage.ended is None:
+                stage.engine.finish(task_id, stage.remains(self.request)._replace(tag=None))
+            stage.engine.forget(task_id)
+
+    def on_retry(self, exc: Any, task_id: str, *_: Any) -> None:
+        """Take the job from the books but keep its images: it goes on as a message of Celery's own."""
+        stage = current_stage(self.request.id)
+        if stage is not None:
+            stage.engine.finish(task_id, stage.remains(self.request)._replace(images=(), tag=None))
 
 
 def _one_argument(args: Any) -> Any:
@@ -146,12 +145,12 @@ def _epoch(expires: Any) -> float | None:
 
 
 @shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT)
-def detect(self: DetectTask, *_: Any, **__: Any) -> dict[str, Any]:
+def detect(self: DetectTask, *_: Any, **__: Any) -> ShownResult:
     """Detect the objects of one image: ``fleet.detect(image, **options)``; see :mod:`producer.wire`."""
-    return self.result_of(self.outcomes()[0]).to_json()
+    return ShownResult(self.result_of(self.outcomes()[0]).to_json())
 
 
 @shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT_MANY, batch=True)
-def detect_many(self: DetectTask, *_: Any, **__: Any) -> list[dict[str, Any]]:
+def detect_many(self: DetectTask, *_: Any, **__: Any) -> ShownResults:
     """Detect the objects of several images: a result or ``{"error": {...}}`` for each, in their order."""
-    return [self.item_of(outcome) for outcome in self.outcomes()]
+    return ShownResults(self.item_of(outcome) for outcome in self.outcomes())

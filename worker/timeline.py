@@ -59,12 +59,14 @@ class Figures:
     Attributes:
         images_per_s: inferences that ended, per second.
         in_flight: infer requests in flight, on average.
+        busy: share of the time in which any inference runs.
         blocked: share of the threads' time in which they wait: for a free request, or for their own inference.
         fed: share of the time in which some image is fetched or decoded while another is in inference.
     """
 
     images_per_s: float
     in_flight: float
+    busy: float
     blocked: float
     fed: float
 
@@ -123,6 +125,7 @@ def figures(recording: Recording, begin: float, end: float) -> Figures:
     return Figures(
         images_per_s=sum(begin <= one.end < end for one in inferring) / length,
         in_flight=sum(_within(one, begin, end) for one in inferring) / length,
+        busy=_common(spans(inferring), [(begin, end)], begin, end) / length,
         blocked=waiting / length / max(1, threads),
         fed=_common(working, spans(inferring), begin, end) / length,
     )

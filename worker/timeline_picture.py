@@ -43,7 +43,7 @@ def draw(recording: Recording, figures: Figures, window: tuple[float, float], pa
         OSError: the file cannot be written.
     """
     rows = lanes(recording)
-    picture = Figure(figsize=(13, 1.9 + 0.36 * len(rows)), dpi=110, layout="constrained")
+    picture = Figure(figsize=(13, 2.2 + 0.36 * len(rows)), dpi=110, layout="constrained")
     above, below = picture.subplots(2, 1, sharex=True, height_ratios=(max(3, len(rows)), 3))
     _draw_lanes(above, recording, rows, window)
     _draw_in_flight(below, recording, figures, window)
@@ -100,12 +100,13 @@ def _draw_in_flight(axes: Axes, recording: Recording, figures: Figures, window: 
 
 
 def _sentence(recording: Recording, figures: Figures) -> str:
-    """Say what the picture shows; no rate, which says more of the host than of the server."""
+    """Say what the picture shows, in two lines."""
     threads = len({one.thread for one in recording.passages if one.thread})
-    busy = figures.in_flight / max(1, recording.requests)
-    waits = f"wait for their own inference {figures.blocked:.0%} of their time"
-    feeds = f"feed them and wait for no inference (for a free request {figures.blocked:.0%} of their time)"
+    waits = f"threads wait for their own inference {figures.blocked:.0%} of their time"
+    feeds = f"threads decode and wait for no inference (for a free request {figures.blocked:.0%} of their time)"
+    flying = f"{figures.in_flight:.1f} of {recording.requests} requests in flight on average"
+    network = f"the network is busy {figures.busy:.0%} of the time"
     return (
-        f"{recording.name}: {recording.requests} requests, busy {busy:.0%} of the time; "
-        f"{threads} threads {waits if recording.blocking else feeds}"
+        f"{recording.name}: {figures.images_per_s:.0f} images/s, {flying}, {network}\n"
+        f"{threads} {waits if recording.blocking else feeds}"
     )

@@ -49,6 +49,7 @@ class Passage:
         thread: the decode thread it was on.
         slot: number of the infer request it ran in; None when it came to none.
         bytes: of the encoded image.
+        digest: of the network that it was for.
     """
 
     job: str
@@ -61,6 +62,7 @@ class Passage:
     thread: str
     slot: int | None
     bytes: int
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,4 +195,5 @@ def _passage(job: str, index: int, outcome: Any, results: Sequence[Any], offset:
         thread=outcome.thread,
         slot=outcome.slot,
         bytes=outcome.size_bytes,
+        digest=outcome.network.digest,
     )

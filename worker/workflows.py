@@ -7,9 +7,13 @@ Mirrors celery 5.7: ``celery.canvas`` (``Signature.from_dict``, what ``group``, 
 take out of their keyword arguments), ``celery.app.task.Task.apply_async`` (the options).
 """
 
+import inspect
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any
+
+from celery import Celery, Task
+from kombu.messaging import Producer
 
 from worker.shapes import Fits, either, mapping, misfit, name, names, one_of, queue, seconds, text, when, whole
 
@@ -60,6 +64,10 @@ _OPTIONS: Mapping[str, Fits] = {
 
 #: Options that hold signatures.
 _NESTED = ("link", "link_error", "chain", "chord")
+
+#: What Celery and kombu take besides: a stamp of such a name would reach them as their own argument.
+_SENDERS = (Task.apply_async, Celery.send_task, Producer.publish)
+_ARGUMENTS = frozenset(argument for one in _SENDERS for argument in inspect.signature(one).parameters)
 
 #: Where a signature of several keeps its members.
 _MEMBERS: Mapping[str, tuple[str, ...]] = {
@@ -120,7 +128,7 @@ def _check_options(options: Any, count: list[int], depth: int) -> None:
     bad = misfit(options, _OPTIONS)
     if bad is not None:
         raise Malformed(f"a signature's option {bad} has a value that is not allowed")
-    stamps = options.get("stamped_headers") or ()
+    stamps = [one for one in options.get("stamped_headers") or () if one not in _ARGUMENTS]
     unknown = [key for key in options if key not in _OPTIONS and key not in _NESTED and key not in stamps]
     if unknown:
         raise Malformed(f"a signature has the unknown option {unknown[0][:40]!r}")
@@ -137,6 +145,8 @@ def _check_members(kind: Any, kwargs: Mapping[str, Any], count: list[int], depth
             raise Malformed(f"a {kind} has no {key}")
         for one in _listed(kwargs[key]):
             _check_signature(one, count, depth + 1)
+    if kind == "chunks" and not whole(1, 1_000_000)(kwargs.get("n")):
+        raise Malformed("chunks have no size")
     if kind in ("chunks", "xmap", "xstarmap") and not isinstance(kwargs.get("it"), list | tuple):
         raise Malformed(f"a {kind} has nothing to go over")
 

@@ -14,8 +14,8 @@ write_url() { # USER HOST PATH-OF-THE-AUTHORITY
   [ -z "$host" ] || { scheme=rediss query="?ssl_ca_certs=$3"; }
   echo "$scheme://$1:$(openssl rand -hex 24)@$2:6379/0$query" > "$folder/$1.url"
 }
-for user in worker operator flower; do write_url "$user" redis /run/secrets/ca.crt; done
-write_url producer "${host:-127.0.0.1}" "$folder/ca.crt"
+for user in worker flower; do write_url "$user" redis /run/secrets/ca.crt; done
+for user in producer operator; do write_url "$user" "${host:-127.0.0.1}" "$folder/ca.crt"; done
 
 if [ -n "$host" ]; then
   cd "$folder"

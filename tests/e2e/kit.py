@@ -41,10 +41,11 @@ def run(
 
 @contextmanager
 def running(
-    command: Sequence[object], url: str, ready: Callable[[], bool], log: Path, *, cwd: Path = EXAMPLES
+    command: Sequence[object], url: str, ready: Callable[[], bool], log: Path, *, cwd: Path = EXAMPLES, **more: str
 ) -> Iterator[None]:
     """Run a server for the length of the block, from when it is ``ready``."""
-    words, environ = [str(word) for word in command], {**os.environ, "FLEET_URL": url, "PYTHONUNBUFFERED": "1"}
+    words = [str(word) for word in command]
+    environ = {**os.environ, "FLEET_URL": url, "PYTHONUNBUFFERED": "1", **more}
     with log.open("wb") as said, subprocess.Popen(words, cwd=cwd, env=environ, stdout=said, stderr=said) as process:
         try:
             until = time.monotonic() + 60

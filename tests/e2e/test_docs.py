@@ -1,124 +1,35 @@
-"""What README and the docs tell people to type, typed: every command and every line of Python that needs no Docker.
+"""What README and the docs tell people to type, typed: every command and every line of Python.
 
-Each page is one session: its blocks run top to bottom, in one shell, in a folder that looks like a clone with photos in
-it. A comment above a block says what a reader has to know, and the test as well: that it runs in a terminal of its own,
-or that it needs Docker, a cluster or a camera.
+:mod:`tests.e2e.pages` reads the pages; :mod:`tests.e2e.commands` names what is typed for a command in a sentence, and
+which test runs what needs more than a fleet at rest. What needs Docker is typed by ``tests/compose``.
 """
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import openvino as ov
 import pytest
 import yaml
-from markdown_it import MarkdownIt
 
 from tests.conftest import cache
+from tests.e2e.commands import BY_HAND, ELSEWHERE, TYPED_HERE
 from tests.e2e.kit import ROOT
+from tests.e2e.pages import ALL, OUTSIDE, TYPED, blocks, inline_commands, session
+from tests.e2e.test_own_head import lights
 from tests.integration.producer.test_films import write_film
-from worker.valkey import free_port
-
-#: Pages that are sessions.
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "docs" / "tutorial.md",
-    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
-]
 
 #: What runs a page, and the file with all it said.
 Session = tuple["subprocess.Popen[bytes]", Path]
 
-ALL = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-
-#: What stands around a session. Programs that serve go into the background, and the session goes on when they are
-#: ready; the targets of make that run for long are looked up only.
-SHELL = r"""
-set -euo pipefail
-trap 'jobs -p | xargs -r kill || true; wait || true' EXIT
-until_() { for _ in $(seq 600); do if "$@" 2> /dev/null; then return; fi; sleep 0.1; done; cat "$log"; exit 1; }
-serve() { log=$(mktemp served.XXXXXX); (exec "$@") >> "$log" 2>&1 & }
-answers() { (exec 3<> "/dev/tcp/127.0.0.1/$1"); }
-fleet-worker() {
-    if [ "${1:-}" = local ]; then serve fleet-worker "$@"; until_ grep -q "^ready redis" "$log"
-    else command fleet-worker "$@"; fi
-}
-uvicorn() { serve uvicorn "$@"; until_ answers "${@: -1}"; }
-python() {
-    case "$*" in
-    *runserver*) serve python "$@"; local last="${@: -1}"; until_ answers "${last##*:}" ;;
-    *) command python "$@" ;;
-    esac
-}
-make() {
-    case "$*" in
-    demo*) command make -s -o .venv/.runtime "$@" ;;
-    *) command make -n "$@" > /dev/null ;;
-    esac
-}
-"""
-
-#: What a block needs more than this machine for.
-OUTSIDE = r"^(docker|kubectl|celery |(FLEET_URL_FILE=\S+ )?fleet autoscale(?!.*--dry-run)|fleet watch (?!film))"
-
-#: Ports and URLs of the pages; each run has its own.
-PORTS = ("6380", "8000", "8001")
-
-
-@dataclass(frozen=True)
-class Block:
-    """A block of code of a page."""
-
-    language: str
-    title: str
-    needs: str
-    text: str
-
-
-def blocks(page: Path) -> list[Block]:
-    """Give the blocks of a page, with what the comment above each says."""
-    found, comment = [], ""
-    for token in MarkdownIt("commonmark").parse(page.read_text()):
-        if token.type == "html_block":
-            comment = token.content
-            continue
-        if token.type == "fence":
-            language, _, rest = token.info.partition(" ")
-            title = re.search(r'title="([^"]+)"', rest)
-            needs = re.search(r"needs (Docker|a cluster|a camera)", comment)
-            found.append(Block(language, title[1] if title else "", needs[0] if needs else "", token.content))
-        comment = ""
-    return found
-
-
-#: Pages with anything to type.
-TYPED = [page for page in PAGES if any(not block.needs for block in blocks(page))]
-
-
-def session(page: Path, url: str) -> str:
-    """Write a page's blocks as one script."""
-    script = [SHELL]
-    for number, block in enumerate(blocks(page)):
-        if block.needs or block.language not in {"sh", "python"}:
-            continue
-        text = block.text.replace(".venv/bin/", "") if "PATH" not in block.text else block.text
-        if block.language == "sh":
-            script.append(text)
-            continue
-        name = block.title or f"block_{number}.py"
-        preamble = "" if block.title else 'paths = ["photo.jpg", "holiday/a.jpg"]\n'
-        body = text.replace("redis://127.0.0.1:6379/0", url)
-        script.append(f"cat > {name} <<'END OF BLOCK'\n{preamble}{body}END OF BLOCK")
-        if not block.title:
-            script.append(f"python {name}")
-    whole = "\n".join(script)
-    for port in PORTS:
-        whole = re.sub(rf"\b{port}\b", str(free_port()), whole)
-    return whole
+#: Languages of blocks. Those that are not typed are read: as JSON, as TOML, or by people.
+LANGUAGES = {"sh", "python", "json", "toml", "text", ""}
 
 
 def clone(folder: Path, samples: Path, store: Path) -> None:
@@ -128,12 +39,27 @@ def clone(folder: Path, samples: Path, store: Path) -> None:
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "holiday").mkdir()
     photo = cv2.imread(str(samples / "grace_hopper.jpg"))
-    for name in ("photo.jpg", "holiday/a.jpg", "holiday/b.jpg"):
+    for name in ("photo.jpg", "photo.png", "holiday/a.jpg", "holiday/b.jpg"):
         cv2.imwrite(str(folder / name), photo)
     write_film(folder / "film.mp4", 40)
     shutil.copy(store / "centerface" / "centerface.onnx", folder / "best.onnx")
     (folder / "labels.txt").write_text("car\n")
-    shutil.copytree(store / "centerface", folder / "store" / "centerface")
+    ov.save_model(lights(), folder / "net.xml")
+    for name in ("centerface", "blazeface_short"):
+        shutil.copytree(store / name, folder / "store" / name)
+
+
+def environ(folder: Path, url: str) -> dict[str, str]:
+    """Give what a user's shell has who works in ``folder`` and has told everything where the fleet is."""
+    return {
+        "PATH": f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": str(folder / "site"),
+        "HOME": str(folder),
+        "FLEET_URL": url,
+        "FLEET_MODEL_STORE": str(folder / "store"),
+        "FLEET_CACHE_DIR": str(cache() / "compiled"),
+        "LANG": "C.UTF-8",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -145,17 +71,13 @@ def sessions(
     for page in TYPED:
         folder = tmp_path_factory.mktemp(page.stem)
         clone(folder, samples, store)
-        environ = {
-            "PATH": f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(folder),
-            "FLEET_URL": faces,
-            "FLEET_MODEL_STORE": str(folder / "store"),
-            "FLEET_CACHE_DIR": str(cache() / "compiled"),
-            "LANG": "C.UTF-8",
-        }
         with (folder / "said").open("wb") as said:
             process = subprocess.Popen(
-                ["bash", "-c", session(page, faces)], cwd=folder, env=environ, stdout=said, stderr=said
+                ["bash", "-c", session(page, faces)],
+                cwd=folder,
+                env=environ(folder, faces),
+                stdout=said,
+                stderr=said,
             )
         started[page] = process, folder / "said"
     yield started
@@ -169,6 +91,49 @@ def test_what_a_page_says_can_be_typed(page: Path, sessions: dict[Path, Session]
     """Given a page, when all it says is typed in its order, then every command succeeds."""
     process, said = sessions[page]
     assert process.wait(110) == 0, f"{blocks(page)}\n{said.read_text()[-5000:]}"
+
+
+@pytest.fixture(scope="module")
+def desk(faces: str, samples: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Give a clone to type single commands in, and the URL of a fleet."""
+    folder = tmp_path_factory.mktemp("desk")
+    clone(folder, samples, store)
+    return folder, faces
+
+
+@pytest.mark.parametrize("said", TYPED_HERE)
+def test_what_a_sentence_says_can_be_typed(said: str, desk: tuple[Path, str]) -> None:
+    """Given a command inside a sentence, when it is typed, then it succeeds."""
+    folder, url = desk
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", TYPED_HERE[said]],
+        cwd=folder,
+        env=environ(folder, url),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_command_is_typed_by_a_test_that_is_named() -> None:
+    """Given all pages, then each command in a sentence has its row, and each row has a page and tests that exist."""
+    said = {command for page in ALL for command in inline_commands(page)}
+    assert said == TYPED_HERE.keys() | ELSEWHERE.keys() | BY_HAND.keys()
+    assert len(said) == len(TYPED_HERE) + len(ELSEWHERE) + len(BY_HAND)
+    assert [path for tests in ELSEWHERE.values() for path in tests if not (ROOT / path).exists()] == []
+
+
+def test_blocks_are_of_languages_that_are_tested() -> None:
+    """Given all pages, then each block is typed, or parsed, or drawn for people; none is of another language."""
+    for page in ALL:
+        for block in blocks(page):
+            assert block.language in LANGUAGES, f"{page}: {block}"
+            if block.language == "json":
+                json.loads(block.text)
+            elif block.language == "toml":
+                tomllib.loads(block.text)
 
 
 def test_every_block_that_is_not_run_names_its_reason() -> None:

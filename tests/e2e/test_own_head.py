@@ -27,14 +27,19 @@ def installed(tmp_path_factory) -> Path:
     return target
 
 
-@pytest.fixture
-def network(tmp_path: Path) -> Path:
+def lights() -> ov.Model:
     """A network of the example's form: a cell is a light as far as it is bright, and else the background."""
     entry = op.parameter([1, 3, 64, 96], np.float32)
     weights = np.full((1, 3, 8, 8), 1 / (3 * 64 * 255), np.float32)
     light = op.convolution(entry, weights, [8, 8], [0, 0], [0, 0], [1, 1])
     grid = op.concat([op.subtract(np.float32(1), light), light], 1)
-    ov.save_model(ov.Model([op.transpose(grid, np.array([0, 2, 3, 1]))], [entry]), tmp_path / "net.xml")
+    return ov.Model([op.transpose(grid, np.array([0, 2, 3, 1]))], [entry])
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """The file of such a network."""
+    ov.save_model(lights(), tmp_path / "net.xml")
     return tmp_path / "net.xml"
 
 

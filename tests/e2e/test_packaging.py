@@ -23,6 +23,7 @@ EXTRAS = {
     "draw": {"producer/draw.py", "producer/film.py", "producer/camera.py"},
     "local": {"worker/valkey.py"},
     "otel": {"producer/tracing.py", "worker/tracing.py"},
+    "quantize": {"worker/quantize.py"},
     "timeline": {"worker/timeline_picture.py"},
 }
 

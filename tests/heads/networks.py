@@ -96,6 +96,16 @@ def picodet(seed: int = 7, classes: int = CLASSES) -> ov.Model:
     return one.model()
 
 
+def nanodet_apart(seed: int = 26, classes: int = CLASSES) -> ov.Model:
+    """Distributions of 11 bins, then scores, an output of each for each of three grids: NanoDet-g."""
+    one, grids = Drawing(seed), (8, 16, 32)
+    for stride in grids:
+        one.add(one.rows(44, stride, gain=2.0), f"reg_{stride}")
+    for stride in grids:
+        one.add(one.scores(classes, [stride]), f"cls_{stride}")
+    return one.model()
+
+
 def dfl_maps(seed: int = 8, classes: int = CLASSES) -> ov.Model:
     """``[1, 64 + C, h, w]`` for each grid, distributions first and scores raw, as in YOLOv8 without its end."""
     one = Drawing(seed)
@@ -159,6 +169,34 @@ def ssd_raw(seed: int = 12, classes: int = CLASSES + 1) -> ov.Model:
     for name, width, how in (("boxes", 4, {"gain": 3.0}), ("scores", classes, {"gain": 2.0, "shift": -3.0})):
         parts = [one.rows(width, stride, per_cell=6 if at else 3, **how) for at, stride in enumerate(strides)]
         one.add(op.concat(parts, 1), f"raw_outputs/{name}")
+    return one.model()
+
+
+def efficientdet(seed: int = 27, classes: int = CLASSES) -> ov.Model:
+    """Scores after a sigmoid first, then raw boxes, nine for each cell of five grids; no background."""
+    one, strides = Drawing(seed, layout="NHWC"), (8, 16, 32, 64, 128)
+    one.add(one.scores(classes, strides, per_cell=9, shift=-6.5), "scores")
+    one.add(one.grids(4, strides, per_cell=9, gain=0.5), "boxes")
+    return one.model()
+
+
+def ssd_fpn(seed: int = 28, classes: int = CLASSES + 1) -> ov.Model:
+    """Raw boxes and scores for six anchors of each cell of five grids; nearly all is class 0, the background."""
+    one, strides = Drawing(seed, layout="NHWC"), (8, 16, 32, 64, 128)
+    one.add(one.grids(4, strides, per_cell=6, gain=2.0), "raw_detection_boxes")
+    bias = op.constant(np.array([9.0] + [0.0] * (classes - 1), np.float32))
+    one.add(op.add(one.grids(classes, strides, per_cell=6, gain=1.5, shift=-5.0), bias), "raw_detection_scores")
+    return one.model()
+
+
+def ssd_last(seed: int = 29, classes: int = CLASSES) -> ov.Model:
+    """Raw boxes, and scores after a softmax whose last class is the background."""
+    one, strides = Drawing(seed), (16, 32, 64, 128)
+    bias = op.constant(np.array([0.0] * classes + [4.0], np.float32))
+    for name, width, gain in (("boxes", 4, 3.0), ("scores", classes + 1, 1.5)):
+        parts = [one.rows(width, stride, gain=gain, per_cell=6 if at else 3) for at, stride in enumerate(strides)]
+        joined = op.concat(parts, 1)
+        one.add(joined if width == 4 else op.softmax(op.add(joined, bias), 2), name)
     return one.model()
 
 
@@ -300,6 +338,7 @@ FORMS: dict[str, Callable[[], ov.Model]] = {
             yolov10,
             nanodet_plus,
             picodet,
+            nanodet_apart,
             dfl_maps,
             dfl_turned,
             gfl,
@@ -309,6 +348,9 @@ FORMS: dict[str, Callable[[], ov.Model]] = {
         ),
         *(
             ssd_raw,
+            efficientdet,
+            ssd_fpn,
+            ssd_last,
             ssd_own_anchors,
             ssd,
             detr,

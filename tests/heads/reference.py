@@ -129,6 +129,11 @@ def picodet(outputs: list[np.ndarray]) -> list[Found]:
     return _distributed(np.concatenate(rows[:4]), np.concatenate(rows[4:]), places([8, 16, 32, 64]), 0.5)
 
 
+def nanodet_apart(outputs: list[np.ndarray]) -> list[Found]:
+    rows = [one[0] for one in wide(outputs)]
+    return _distributed(np.concatenate(rows[3:]), np.concatenate(rows[:3]), places([8, 16, 32]), 0.5)
+
+
 def dfl_maps(outputs: list[np.ndarray]) -> list[Found]:
     rows = np.concatenate([one[0].reshape(one.shape[1], -1).T for one in wide(outputs)])
     return _distributed(sigmoid(rows[:, 64:]), rows[:, :64], places([8, 16, 32]), 0.5)
@@ -179,19 +184,68 @@ def retinaface(outputs: list[np.ndarray]) -> list[Found]:
     return keep(found)
 
 
-def _anchored(boxes: np.ndarray, scores: np.ndarray, anchors: Iterable[tuple[float, ...]]) -> list[Found]:
-    """Decode y, x, h, w against anchors of (y, x, h, w), 0 to 1; class 0 is the background."""
+def _anchored(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    anchors: Iterable[tuple[float, ...]],
+    *,
+    coder: tuple[float, float] = (10, 5),
+    classes: slice = slice(1, None),
+) -> list[Found]:
+    """Decode y, x, h, w against anchors of (y, x, h, w), 0 to 1; class 0 is the background unless told otherwise."""
     found = []
     for raw, row, (ay, ax, ah, aw) in zip(boxes, scores, anchors, strict=True):
-        y, x = raw[0] / 10 * ah + ay, raw[1] / 10 * aw + ax
-        h, w = math.exp(raw[2] / 5) * ah, math.exp(raw[3] / 5) * aw
-        found.append(Found(*best(row[1:]), corners(x * WIDTH, y * HEIGHT, w * WIDTH, h * HEIGHT), []))
+        y, x = raw[0] / coder[0] * ah + ay, raw[1] / coder[0] * aw + ax
+        h, w = math.exp(raw[2] / coder[1]) * ah, math.exp(raw[3] / coder[1]) * aw
+        found.append(Found(*best(row[classes]), corners(x * WIDTH, y * HEIGHT, w * WIDTH, h * HEIGHT), []))
     return keep(found)
+
+
+def efficientdet(outputs: list[np.ndarray]) -> list[Found]:
+    scores, boxes = (one[0] for one in wide(outputs))
+    anchors = []
+    for level in (3, 4, 5, 6, 7):
+        # automl's anchors.py: steps are the input's size divided by the grid's.
+        tall, long = (math.ceil(side / 2**level) for side in SIZE)
+        down, right = HEIGHT / tall, WIDTH / long
+        for y in range(tall):
+            for x in range(long):
+                for octave in range(3):
+                    for wide_, high in ((1.0, 1.0), (2**0.5, 0.5**0.5), (0.5**0.5, 2**0.5)):
+                        h, w = (3.0 * 2 ** (octave / 3) * one for one in (down * high, right * wide_))
+                        anchors.append(((y + 0.5) * down / HEIGHT, (x + 0.5) * right / WIDTH, h / HEIGHT, w / WIDTH))
+    return _anchored(boxes, scores, anchors, coder=(1, 1), classes=slice(None))
+
+
+def ssd_fpn(outputs: list[np.ndarray]) -> list[Found]:
+    boxes, scores = (one[0] for one in wide(outputs))
+    anchors = []
+    for level in (3, 4, 5, 6, 7):
+        stride = 2**level
+        tall, long = (math.ceil(side / stride) for side in SIZE)
+        top, left = (stride / 2 if side % stride == 0 else 0 for side in SIZE)
+        for y in range(tall):
+            for x in range(long):
+                for ratio in (1.0, 2.0, 0.5):
+                    for octave in (0, 1):
+                        side = 4.0 * stride * 2 ** (octave / 2)
+                        h, w = side / ratio**0.5 / HEIGHT, side * ratio**0.5 / WIDTH
+                        anchors.append(((y * stride + top) / HEIGHT, (x * stride + left) / WIDTH, h, w))
+    return _anchored(boxes, sigmoid(scores), anchors)
+
+
+def ssd_last(outputs: list[np.ndarray]) -> list[Found]:
+    boxes, scores = (one[0] for one in wide(outputs))
+    return _anchored(boxes, scores, _mobilenet_anchors(), classes=slice(None, -1))
 
 
 def ssd_raw(outputs: list[np.ndarray]) -> list[Found]:
     boxes, scores = (one[0] for one in wide(outputs))
-    anchors = []
+    return _anchored(boxes, sigmoid(scores), _mobilenet_anchors())
+
+
+def _mobilenet_anchors() -> list[tuple[float, ...]]:
+    anchors: list[tuple[float, ...]] = []
     scales = [0.2, 0.45, 0.7, 0.95, 1.0]
     for layer, stride in enumerate((16, 32, 64, 128)):
         scale, middle = scales[layer], math.sqrt(scales[layer] * scales[layer + 1])
@@ -203,7 +257,7 @@ def ssd_raw(outputs: list[np.ndarray]) -> list[Found]:
                 for side, ratio in kinds:
                     h, w = side / ratio**0.5, side * ratio**0.5
                     anchors.append(((y + 0.5) / tall, (x + 0.5) / long, h, w))
-    return _anchored(boxes, sigmoid(scores), anchors)
+    return anchors
 
 
 def ssd_own_anchors(outputs: list[np.ndarray]) -> list[Found]:
@@ -280,6 +334,7 @@ DECODERS: dict[str, Callable[[list[np.ndarray]], list[Found]]] = {
             yolov10,
             nanodet_plus,
             picodet,
+            nanodet_apart,
             dfl_maps,
             dfl_turned,
             gfl,
@@ -289,6 +344,9 @@ DECODERS: dict[str, Callable[[list[np.ndarray]], list[Found]]] = {
         ),
         *(
             ssd_raw,
+            efficientdet,
+            ssd_fpn,
+            ssd_last,
             ssd_own_anchors,
             ssd,
             detr,

@@ -142,6 +142,13 @@ SIGNATURES: dict[str, Any] = {
     "as_yaml": {"task": "a", "options": {"serializer": "yaml"}},
     "unknown_option": {"task": "a", "options": {"connection": "redis://evil"}},
     "producer": {"task": "a", "options": {"producer": 1}},
+    "stamp_connection": {"task": "a", "options": {"stamped_headers": ["connection"], "connection": "redis://evil"}},
+    "stamp_router": {"task": "a", "options": {"stamped_headers": ["router"], "router": 1}},
+    "chunks_of_nothing": {
+        "task": "celery.chunks",
+        "subtask_type": "chunks",
+        "kwargs": {"task": {"task": "a"}, "it": [[1]], "n": 0},
+    },
     "countdown": {"task": "a", "options": {"countdown": 1e300}},
     "options_list": {"task": "a", "options": []},
     "args_text": {"task": "a", "args": "xyz"},
@@ -292,6 +299,9 @@ class Maker:
                 "embed": [[image], {}, value],
                 "option": [[image], {"min_score": value}, {}],
                 "most": [[image], {"max_detections": value}, {}],
+                "tile": [[image], {"tile": value}, {}],
+                "tile_size": [[image], {"tile": {"size": value}}, {}],
+                "tile_overlap": [[image], {"tile": {"overlap": value}}, {}],
                 "model": [[image], {"model": value}, {}],
                 "version": [[image], {"v": value}, {}],
                 "callbacks": [[image], {}, {"callbacks": value}],
@@ -303,7 +313,8 @@ class Maker:
             job_id = self.job_id()
             many = self.good(job_id, task="fleet.detect_many") | {"body": [[[value, image]], {}, {}]}
             yield self.case(f"batch_item_{kind}", job_id, many)
-        for name, body in {"no_args": [[], {}, {}], "three": [[image] * 3, {}, {}], "two_parts": [[image], {}]}.items():
+        wrong = {"no_args": [[], {}, {}], "three": [[image] * 3, {}, {}], "two_parts": [[image], {}]}
+        for name, body in (wrong | {"self": [[image], {"self": 1}, {}]}).items():
             job_id = self.job_id()
             yield self.case(f"body_{name}", job_id, self.good(job_id) | {"body": body}, "invalid_request")
 

@@ -15,7 +15,7 @@ from producer import wire
 from tests.hostile.conftest import Victim
 from tests.integration.kit import QUEUE, Fleet, eventually, faces, small_picture
 from worker import embedded
-from worker.memory import BYTES_PER_PIXEL, Room, headroom_bytes
+from worker.memory import BYTES_PER_PIXEL, TILED_AT_ONCE, Room, headroom_bytes
 
 MAX_PIXELS, MAX_IMAGE_BYTES, DECODERS = 9_000_000, 4_000_000, 4
 
@@ -84,6 +84,27 @@ def test_a_worker_s_memory_stays_within_its_formula(small_victim: Victim) -> Non
     eventually(
         lambda: small_victim.memory_mb() - idle_mb < 50, f"{small_victim.memory_mb()} memory that was given back", 10
     )
+
+
+def test_pictures_in_tiles_stay_within_the_formula(small_victim: Victim) -> None:
+    """Given twenty of the largest pictures at once, all to be cut into tiles, then two keep their pixels at a time.
+
+    Kept all together they would take three times the bound.
+    """
+    fleet = small_victim.fleet
+    small_victim.assert_well()
+    idle_mb = small_victim.memory_mb()
+    images = costly()
+    jobs = []
+    for number in range(20):
+        key = f"{wire.BLOB_PREFIX}tiled{number}"
+        fleet.redis.set(key, images[number % len(images)], ex=60)
+        jobs.append(fleet.detect({"ref": key}, options={"tile": 500, "min_score": 0}))
+    assert {job.get(timeout=60)["tiles"] for job in jobs} == {64}
+
+    decoding_mb = 1.5 * BYTES_PER_PIXEL * MAX_PIXELS / 2**20 + 3 * DECODERS * MAX_IMAGE_BYTES / 2**20
+    assert peak_mb(small_victim) - idle_mb < decoding_mb + 3 * TILED_AT_ONCE * MAX_PIXELS / 2**20
+    small_victim.assert_well()
 
 
 def test_images_are_decoded_together_only_while_their_pixels_fit() -> None:

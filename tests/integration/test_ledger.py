@@ -77,6 +77,47 @@ def test_a_backlog_is_left_alone(client: Client, redis: Redis, picture: bytes) -
 
 
 @pytest.mark.usefixtures("at_once")
+def test_a_backlog_behind_messages_of_other_programs_is_left_alone(
+    client: Client, redis: Redis, picture: bytes
+) -> None:
+    """Given a backlog behind messages that are in no ledger, then the sweep does not look for its jobs one by one.
+
+    Each such look goes through the whole queue: those of 20,000 jobs kept a server busy for ten seconds.
+    """
+    foreign = [json.dumps({"headers": {"task": "fleet.detect", "id": f"foreign{number}"}}) for number in range(500)]
+    redis.lpush(QUEUE, *foreign, "no message", b"\xff")
+    for _ in range(50):
+        client.submit(picture)
+
+    assert [sweep_until_nothing(redis) for _ in range(2)] == [[], []]
+
+    assert "cmdstat_lpos" not in redis.info("commandstats")
+    assert redis.zcard(ledger.SUSPECTS_KEY) == 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_large_messages_are_looked_at_where_they_are(client: Client, redis: Redis, picture: bytes) -> None:
+    """Given waiting messages of 100 MB in all, when the queue is swept, then they do not come into the worker."""
+    for _ in range(10):
+        redis.lpush(QUEUE, b"[" * 10_000_000)
+    client.submit(picture)
+    before = redis.info("stats")["total_net_output_bytes"]
+
+    assert sweep_until_nothing(redis) == []
+
+    assert redis.info("stats")["total_net_output_bytes"] - before < 1_000_000
+
+
+def test_a_suspicion_that_proved_wrong_is_forgotten(client: Client, redis: Redis) -> None:
+    """Given a suspect that was answered after all, then nothing of it is left a minute later."""
+    redis.zadd(ledger.SUSPECTS_KEY, {"long ago": redis.time()[0] - ledger.SUSPECT_FOR_S - 1, "now": redis.time()[0]})
+
+    ledger.Sweep(redis, [QUEUE]).run()
+
+    assert redis.zrange(ledger.SUSPECTS_KEY, 0, -1) == [b"now"]
+
+
+@pytest.mark.usefixtures("at_once")
 def test_what_a_worker_holds_and_what_has_ended_is_not_sent_again(client: Client, redis: Redis, picture: bytes) -> None:
     """Given a job held by a worker and one with a result, then neither is sent, and the ended one is struck out."""
     held, ended = client.submit(picture), client.submit(picture)

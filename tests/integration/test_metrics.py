@@ -35,8 +35,8 @@ WORKER = {"metrics_port": PORT, "traces": f"file:{TRACES}"}
 class Scraped:
     """What a worker said when it was asked."""
 
-    def __init__(self) -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=10) as answer:
+    def __init__(self, port: int = PORT) -> None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             self.text = answer.read().decode()
         self.families = {family.name: family for family in text_string_to_metric_families(self.text)}
         self.samples = [sample for family in self.families.values() for sample in family.samples]
@@ -58,9 +58,9 @@ def status_of(url: str) -> dict[str, object]:
     return answer
 
 
-def spans() -> list[dict[str, Any]]:
+def spans(path: Path = TRACES) -> list[dict[str, Any]]:
     """Read the worker's spans; the last line may not be whole yet."""
-    return [json.loads(line) for line in TRACES.read_text().split("\n")[:-1]] if TRACES.exists() else []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
 def test_metrics_traces_and_status_agree_with_the_truth_on_a_thousand_jobs(fleet: Fleet) -> None:

@@ -160,6 +160,8 @@ def test_the_operator_is_refused_nothing(guarded: Guarded, worker: Worker, as_us
         "LPUSH fleet x",
         "SET elsewhere x",
         "HSET fleet:models centerface x",
+        "HSET fleet:versions centerface x",
+        "SET fleet:versions:changing:centerface x",
         "ZADD fleet:dead 1 x",
         "LPOS detect.x x",
         "HGETALL fleet:sizes",

@@ -27,6 +27,8 @@ WORKER = {"remote_control": "off", "jobs": 1}
         ("terminate", {"task_id": "x", "signal": "KILL"}),
         ("revoke_by_stamped_headers", {"headers": {"a": "b"}}),
         ("election", {"id": "x", "topic": "task"}),
+        ("swap_model", {"version": "blazeface_short@2"}),
+        ("canary_model", {"version": "blazeface_short@2", "share": 0.5}),
         ("objgraph", {}),
         ("memdump", {}),
     ],

@@ -74,9 +74,9 @@ def pictures(store: Path, samples: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def servers(pictures: tuple[Path, str]) -> list[Process]:
-    """Our worker and the server of threads that start and wait, as the trace has them."""
+    """Our worker, the server of threads that start and wait, and the same without waiting, as the trace has them."""
     events = json.loads((pictures[0] / "trace.json").read_text())["traceEvents"]
-    return [Process(events, pid) for pid in (1, 2)]
+    return [Process(events, pid) for pid in (1, 2, 3)]
 
 
 def test_requests_overlap_in_our_worker_and_images_are_read_meanwhile(servers: list[Process]) -> None:
@@ -105,7 +105,15 @@ def test_in_the_server_of_threads_that_wait_each_request_rests_while_its_thread_
     assert most_at_once(theirs.of("fetch", "decode", "infer", "finish", lane="request")) <= 4
 
 
-@pytest.mark.parametrize("server", [0, 1])
+def test_the_same_bare_server_has_more_in_flight_when_nobody_waits(servers: list[Process]) -> None:
+    """Given the bare server without waiting, then inferences overlap with each other and with decoding."""
+    inferring, reading = servers[2].of("infer"), servers[2].of("fetch", "decode")
+    assert most_at_once(inferring) >= 3
+    assert overlap(inferring, reading) > 0
+    assert servers[2].of(BLOCKED) == []
+
+
+@pytest.mark.parametrize("server", [0, 1, 2])
 def test_no_lane_shows_two_things_at_once(servers: list[Process], server: int) -> None:
     """Given a real run, then on each thread and each request one stretch ends before the next begins."""
     for lane, found in servers[server].stretches.items():
@@ -114,11 +122,13 @@ def test_no_lane_shows_two_things_at_once(servers: list[Process], server: int) -
             assert left[1] - right[0] < 500, lane  # microseconds; a record's times come from two clocks
 
 
-def test_both_pictures_are_drawn_and_their_figures_told(pictures: tuple[Path, str]) -> None:
+def test_all_pictures_are_drawn_and_their_figures_told(pictures: tuple[Path, str]) -> None:
     """Given the command, then it names each picture with its figures, and the pictures show more than paper."""
     out, said = pictures
-    paths = re.findall(r"^(.+\.png): [\d.]+ images/s", said, re.MULTILINE)
-    assert [Path(path).parent for path in paths] == [out, out]
+    paths = re.findall(
+        r"^(.+\.png): [\d.]+ images/s, [\d.]+ of 4 requests in flight, the network is busy \d+%", said, re.MULTILINE
+    )
+    assert [Path(path).parent for path in paths] == [out, out, out]
     for path in paths:
         picture = cv2.imread(path)
         assert picture.shape[1] == 1430

@@ -77,8 +77,14 @@ def test_bytes_and_their_base64_text_are_the_same_image(data):
 
 
 @quick
-@given(raw=holding("v", "model", "min_score", "max_detections") | holding("min_score", "fleet", "x" * 50))
+@given(
+    raw=holding("v", "model", "min_score", "max_detections", "tile")
+    | holding("min_score", "fleet", "x" * 50)
+    | st.fixed_dictionaries({"tile": holding("size", "overlap") | holding("size", "fleet") | st.integers(0, 20_000)})
+)
 @example(raw={"min_score": 10**400})
+@example(raw={"tile": {"overlap": 10**400}})
+@example(raw={"tile": True})
 @example(raw={"max_detections": True})
 @example(raw={"v": 2.0})
 def test_any_options_are_read_or_refused(raw):
@@ -89,6 +95,9 @@ def test_any_options_are_read_or_refused(raw):
         assert options.min_score is None or 0 <= options.min_score <= 1
         assert options.max_detections is None or 1 <= options.max_detections <= wire.MAX_DETECTIONS
         assert options.model is None or wire.model_of(wire.queue_of(options.model)) == options.model
+        if options.tile is not None:
+            assert options.tile.size is None or 32 <= options.tile.size <= 16_384
+            assert 0 <= options.tile.overlap <= 0.5
         assert Options.parse(options.to_json()) == options
 
 

@@ -29,7 +29,7 @@ def attach(
     order: str = "yxhw",
     box_scale: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
     scores: str = "sigmoid",
-    background: bool = True,
+    background: bool | str = True,
     multi_label: bool = False,
     agnostic: bool = False,
 ) -> ov.Output:
@@ -45,7 +45,7 @@ def attach(
         order: of a raw box's values: ``yxhw`` or ``xywh``.
         box_scale: what raw values are divided by, centre y and x, then height and width (as ``order`` says).
         scores: ``sigmoid``, ``softmax`` or ``none`` where it was applied already.
-        background: class 0 is none of the labels and is dropped.
+        background: class 0 is none of the labels and is dropped; ``last``: the last class is; false: none.
         multi_label: as :func:`worker.heads.nms.by_class`; agnostic likewise.
 
     Raises:
@@ -53,6 +53,8 @@ def attach(
     """
     if order not in ORDERS:
         raise ValueError(f"order is one of {', '.join(ORDERS)}, not {order!r}")
+    if background not in (True, False, "last"):
+        raise ValueError(f'background is true, false or "last", not {background!r}')
     boxes, raw_scores, own = _find(tensors.outputs(model))
     size = tensors.input_size(model)
     turn = np.array(ORDERS[order], np.int32)
@@ -72,7 +74,8 @@ def attach(
     pixels = tensors.scaled(tensors.corners(centre, sides), size)
     each = tensors.activated(tensors.table(raw_scores.value, raw_scores.width), scores)
     if background:
-        each = tensors.take(each, 1, raw_scores.width)
+        first = 0 if background == "last" else 1
+        each = tensors.take(each, first, first + raw_scores.width - 1)
     return nms.by_class(each, pixels, iou=iou, multi_label=multi_label, agnostic=agnostic)
 
 

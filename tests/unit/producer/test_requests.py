@@ -28,9 +28,9 @@ def test_one_transaction_stores_the_image_and_accepts_the_job() -> None:
     request = make(LARGE, deadline_s=60)
     ask = request.ask(Limits(10, 1000))
     assert ask.atomic
-    assert [command[0] for command in ask.commands] == ["SET", "EVAL"]
+    assert [command[0] for command in ask.commands] == ["SET", "EVALSHA"]
     assert ask.commands[0] == ("SET", blob_key(request.job_id), LARGE.data, "PX", 3_660_000)
-    assert [command[0] for command in make(SMALL).ask(Limits(10, 1000)).commands] == ["EVAL"]
+    assert [command[0] for command in make(SMALL).ask(Limits(10, 1000)).commands] == ["EVALSHA"]
 
 
 def test_asking_for_room_sends_no_image() -> None:

@@ -165,3 +165,13 @@ def test_the_plan_of_this_very_process_is_sound():
     assert 1 <= plan.threads <= (os.cpu_count() or 1)
     assert plan.decoders >= 2
     assert plan.jobs > plan.threads
+
+
+def test_several_models_share_the_cores_and_each_has_a_thread_that_decodes(host):
+    """Given three models, then there are two decode threads more than for one, and the plan says how they share."""
+    one, three = host.plan(), host.plan(models=("a", "b", "c"))
+
+    assert three.threads == one.threads
+    assert three.decoders == one.decoders + 2
+    assert three.why[-2].startswith("3 models share 16 threads: one that is busy alone uses all")
+    assert not any("share" in sentence for sentence in one.why)

@@ -106,6 +106,15 @@ def test_a_lossy_picture_looks_like_the_photo(decoded, name):
     assert off < 8
 
 
+def test_scans_as_programs_write_them_are_read(pictures):
+    """A progressive picture with a second one behind it, each with all its scans, and one with a hundred comments."""
+    jpeg = photos.whole()["jpeg_progressive"]
+    commented = jpeg[:2] + b"\xff\xfe\x00\x04\xff\xda" * 100 + jpeg[2:]
+    behind = jpeg + pictures["jpeg_progressive"][0] + b"\xff\xda" * 500
+
+    assert [decode.decode(data, LIMITS).shape for data in (commented, behind)] == [(240, 320, 3)] * 2
+
+
 def test_threads_that_decode_at_once_do_not_disturb_each_other(pictures):
     """OpenCV, Pillow and their first use in a process are shared by all decode threads."""
     names = [name for name in pictures if name != "huge"]

@@ -35,6 +35,7 @@ from worker import decode, models, network
 from worker.cpu import Plan
 from worker.decode import Frame
 from worker.detector import Detecting, Detector, Request, open_detector, to_detections
+from worker.ending import Remains
 from worker.models import ModelSpec
 from worker.network import Network
 from worker.settings import Settings
@@ -274,7 +275,7 @@ def test_an_inference_that_openvino_does_not_start_is_a_failed_inference(start: 
 def test_what_nobody_foresaw_is_an_internal_error_with_an_incident_s_number(start: Open, monkeypatch, caplog):
     """The number leads from the caller's error to the traceback in the worker's log; the details stay there."""
 
-    def fit(*_):
+    def fit(*_, **__):
         raise ZeroDivisionError("a secret detail")
 
     monkeypatch.setattr(decode, "fit", fit)
@@ -501,7 +502,7 @@ def test_finishing_a_job_removes_its_images_bytes_and_nothing_else(start: Open, 
     connection.mset({mine: b"x", foreign: b"x"})
 
     images = [{"ref": mine}, {"ref": foreign}, {"data": b"x"}, "text", None, {"ref": 5}]
-    start(tiny(networks.echo)).finish("job", None, images)
+    start(tiny(networks.echo)).finish("job", Remains(None, blobs.refs_of([images])))
 
     assert (connection.exists(mine), connection.exists(foreign)) == (0, 1)
 

@@ -24,6 +24,7 @@ HOW: dict[str, tuple[str, dict[str, Any]]] = {
     "yolov10": ("yolov10", {}),
     "nanodet_plus": ("nanodet", {}),
     "picodet": ("nanodet", {}),
+    "nanodet_apart": ("nanodet", {"bins": 11}),
     "dfl_maps": ("nanodet", {"bins": 16, "boxes_first": True, "scores": "sigmoid"}),
     "dfl_turned": ("nanodet", {"bins": 16, "boxes_first": True, "scores": "sigmoid"}),
     "gfl": ("nanodet", {"bins": 11}),
@@ -31,6 +32,20 @@ HOW: dict[str, tuple[str, dict[str, Any]]] = {
     "yunet": ("yunet", {}),
     "retinaface": ("retinaface", {}),
     "ssd_raw": ("ssd_raw", {"anchors": {"kind": "grid", "strides": [16, 32, 64, 128]}}),
+    "efficientdet": (
+        "ssd_raw",
+        {
+            "anchors": {"kind": "efficientdet", "scale": 3.0},
+            "box_scale": [1.0] * 4,
+            "scores": "none",
+            "background": False,
+        },
+    ),
+    "ssd_fpn": ("ssd_raw", {"anchors": {"kind": "pyramid"}}),
+    "ssd_last": (
+        "ssd_raw",
+        {"anchors": {"kind": "grid", "strides": [16, 32, 64, 128]}, "scores": "none", "background": "last"},
+    ),
     "ssd_own_anchors": ("ssd_raw", {"scores": "none"}),
     "ssd": ("ssd", {"first_label": 1}),
     "detr": ("detr", {"scores": "softmax"}),

@@ -152,12 +152,14 @@ def test_what_is_decoded_is_never_smaller_than_the_picture_in_the_input(width: i
         (4000, 3000, Fit((128, 128)), 4),
         (4000, 3000, Fit((640, 640), "stretch"), 4),
         (4000, 3000, Fit((1600, 1600), "multiple"), 2),
-        (1279, 959, Fit((480, 640)), 1),
-        (1280, 960, Fit((480, 640)), 2),
+        (2559, 1919, Fit((960, 1280)), 1),
+        (2560, 1920, Fit((960, 1280)), 2),
+        (1280, 960, Fit((480, 640)), 1),
+        (1999, 1000, Fit((128, 128)), 1),
         (4000, 3999, Fit((128, 128)), 1),
         (4001, 3998, Fit((128, 128)), 4),
     ],
 )
 def test_the_scale_is_the_smallest_that_is_enough(width: int, height: int, how: Fit, by: int):
-    """By the numbers; the last picture's sides would become alike."""
+    """By the numbers: not where the picture is small, nor where its sides would become alike."""
     assert resize.reduction(width, height, how) == by

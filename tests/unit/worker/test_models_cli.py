@@ -104,18 +104,26 @@ def test_the_store_s_folder_holds_network_and_description(say: Say, net, labels,
     assert "# head yolov8: [1,4+C,N] with N = 315 cells" in shown
 
 
-def test_a_model_takes_another_s_place_only_when_told_to(say: Say, net, labels, folder):
-    """Then its version counts up."""
+def test_a_second_network_of_a_name_is_a_version_beside_it_unless_told_to_replace(say: Say, net, labels, folder):
+    """Then versions count up, each is shown and removed by its number, and the plain name stays the first."""
     say("add", net, "--name", "zoo")
 
     again = say("add", net, "--name", "zoo", "--labels", labels)
     replaced = say("add", net, "--name", "zoo", "--labels", labels, "--replace")
 
-    assert again.exit_code == 1
-    assert "There is a model 'zoo' already. Choose another --name, or say --replace." in again.output
+    assert again.exit_code == 0
+    assert "until you say: fleet-worker models swap zoo@2" in again.output
     assert replaced.exit_code == 0
+    assert models.read("zoo", folder)[0].version == 3
+    assert left_in(folder) == ["zoo", "zoo@2"]
+    assert "version 2, digest" in say("show", "zoo@2").output
+    assert "zoo@2  " in say("list").output
+    assert "There is no version 'zoo@1'" in say("show", "zoo@1").output
+    assert "there is zoo@2, zoo@3." in say("show", "zoo@1").output
+    assert say("remove", "zoo@3").output == "zoo@3: removed\n"
     assert models.read("zoo", folder)[0].version == 2
-    assert left_in(folder) == ["zoo"]
+    assert say("remove", "zoo").exit_code == 0
+    assert left_in(folder) == []
 
 
 def test_a_model_is_removed_with_its_files(say: Say, net, folder):

@@ -161,10 +161,13 @@ def test_a_size_that_the_network_cannot_have_is_refused(blazeface):
     assert "cannot be built" in refusal(replace(spec, layout="NCHW"), path)
 
 
-@pytest.mark.parametrize("device", ["FRIDGE", "GPU.7"])
+@pytest.mark.parametrize("device", ["FRIDGE", "GPU.7", "HETERO:FRIDGE,CPU", "MULTI:FRIDGE", "AUTO:FRIDGE"])
 def test_a_device_that_is_not_there_is_refused(blazeface, device):
-    """With its name and what OpenVINO says of it."""
-    assert f"does not run on device '{device}': " in refusal(*blazeface, device=device)
+    """With its name, what OpenVINO says of it, and what there is instead."""
+    told = refusal(*blazeface, device=device)
+
+    assert f"does not run on device '{device}': " in told
+    assert re.search(r"\. This host has (.*, )?CPU(, .*)?; set FLEET_DEVICE\.$", told)
 
 
 def test_networks_of_odd_shapes_are_refused(save):
@@ -211,6 +214,9 @@ def test_a_head_that_does_not_keep_its_promise_is_told(save, monkeypatch, head, 
 # ------------------------------------------------------------------------------------------------ options and cache
 
 
+OF_CPU = {"INFERENCE_NUM_THREADS": 3, "ENABLE_CPU_PINNING": False}
+
+
 @pytest.mark.parametrize(
     ("settings", "chosen"),
     [
@@ -226,10 +232,20 @@ def test_a_head_that_does_not_keep_its_promise_is_told(save, monkeypatch, head, 
             },
         ),
         (Settings(device="GPU"), {"PERFORMANCE_HINT": "THROUGHPUT"}),
+        (Settings(device="MULTI:GPU,NPU"), {"PERFORMANCE_HINT": "THROUGHPUT"}),
+        (Settings(device="AUTO:-CPU"), {"PERFORMANCE_HINT": "THROUGHPUT"}),
+        *(
+            (Settings(device=device), {"PERFORMANCE_HINT": "THROUGHPUT", **OF_CPU})
+            for device in ("CPU", "BATCH:CPU(4)")
+        ),
+        *(
+            (Settings(device=device), {"PERFORMANCE_HINT": "THROUGHPUT", "DEVICE_PROPERTIES": {"CPU": OF_CPU}})
+            for device in ("AUTO", "AUTO:CPU", "AUTO:-GPU", "AUTO:GPU,CPU", "MULTI:GPU,CPU", "HETERO:GPU,CPU")
+        ),
     ],
 )
 def test_settings_become_openvino_s_properties(settings, chosen):
-    """Those of the CPU only where the device is one."""
+    """Those of the CPU only where it may be one of the devices."""
     assert network.properties(settings, 3) == chosen
 
 
@@ -286,7 +302,7 @@ def test_a_cache_that_cannot_be_made_is_done_without(blazeface, tmp_path, caplog
 
 
 def test_a_cache_that_fails_while_compiling_is_done_without(blazeface, tmp_path, caplog, monkeypatch):
-    """Given another worker that filled the cache at the same moment, when OpenVINO trips over it, then it compiles anew.
+    """Given another worker that filled the cache at the same moment, when OpenVINO trips, then it compiles anew.
 
     Seen: eight workers on an empty cache, "filesystem error: cannot set permissions" of a file that one had renamed.
     """

@@ -22,9 +22,7 @@ LABELS = ("cat", "dog", "horse", "sheep", "cow")
 FACES = {"scrfd", "yunet", "retinaface"}
 
 #: Forms that their shapes and a trial run alone do not settle: they are asked for, or settled by labels.
-UNSURE = {"yolov6", "yolov8_turned", "rt_detr_joined", "dfl_maps", "dfl_turned", "ssd_raw", "rt_detr"}
-#: Forms that nobody can see without labels.
-UNKNOWN = {"gfl"}
+UNSURE = {"yolov6", "yolov8_turned", "rt_detr_joined", "dfl_maps", "dfl_turned", "ssd_raw", "efficientdet", "rt_detr"}
 #: Forms whose boxes could be written in several ways, which nobody can see: always asked for.
 NEVER_SURE = {"boxes_scores", "paddle"}
 
@@ -77,9 +75,7 @@ def test_without_labels_it_is_right_or_asks(save: Save, form):
     path = save(networks.FORMS[form]())
     head, _ = HOW[form]
 
-    if form in UNKNOWN:
-        assert "outputs of no family that is known" in refused(path)
-    elif form in UNSURE | NEVER_SURE:
+    if form in UNSURE | NEVER_SURE:
         told = refused(path)
         assert told.startswith("It is not sure what net.xml is: ")
         assert f"--head {head}" in told

@@ -58,6 +58,7 @@ def test_the_figures_are_those_of_the_picture() -> None:
     summed = figures(OURS, 10.0, 11.0)
     assert summed.images_per_s == 1  # one inference ends at 10.8, the other at 11.1
     assert summed.in_flight == pytest.approx(0.5 + 0.4)
+    assert summed.busy == pytest.approx(0.7)  # from 10.3 on
     assert summed.blocked == 0
     assert summed.fed == pytest.approx(0.3)  # the second is fetched and decoded while the first is in inference
     theirs = Recording("theirs", OURS.passages, 2, blocking=True)

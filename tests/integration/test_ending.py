@@ -1,0 +1,141 @@
+"""A job's end is one step: outcome, books, images and message go together, whatever was there before."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from producer import Client, blobs
+from producer.books import BYTES_KEY, SIZES_KEY
+from producer.results import meta_key
+from producer.wire import BEGUN_PREFIX, JOBS_KEY, ledger_key
+from tests.conftest import StartWorker
+from tests.integration.kit import eventually, small_picture
+from worker.ending import SUCCESS, Ending, Remains
+from worker.request import Stage
+
+QUEUE = "detect.blazeface_short"
+GOOD = SUCCESS + b', "result": 1}'
+BAD = b'{"status": "FAILURE", "result": 2}'
+
+
+@pytest.fixture
+def client(own_server: str) -> Iterator[Client]:
+    """A client of this test's own server."""
+    with Client(own_server, model="blazeface_short") as made:
+        yield made
+
+
+@pytest.fixture
+def picture(samples: Path) -> bytes:
+    """A photo with a face."""
+    return small_picture(samples)
+
+
+@pytest.fixture
+def held(client: Client, redis: Redis, picture: bytes) -> Remains:
+    """Give what is kept of a job that a worker holds and has begun."""
+    job = client.submit(picture)
+    redis.lpop(QUEUE)
+    redis.set(f"{BEGUN_PREFIX}{job.id}", 1)
+    redis.set(f"fleet:blob:{job.id}", picture)
+    redis.hset("unacked", job.id, b"message")
+    redis.zadd("unacked_index", {job.id: 1.0})
+    return Remains(QUEUE, [f"fleet:blob:{job.id}"], job.id)
+
+
+def test_an_outcome_goes_in_and_all_that_was_kept_goes_out(redis: Redis, held: Remains) -> None:
+    """Given a job in Redis, when it ends, then its outcome is stored with a time to live, told, and alone."""
+    job = str(held.tag)
+    channel = redis.pubsub(ignore_subscribe_messages=True)
+    channel.subscribe(meta_key(job))
+
+    Ending(redis)(job, held, GOOD, 60)
+
+    assert redis.get(meta_key(job)) == GOOD
+    assert 0 < redis.ttl(meta_key(job)) <= 60
+    assert eventually(channel.get_message, "the message")["data"] == GOOD
+    assert not redis.exists(BEGUN_PREFIX + job, *held.images, "unacked", "unacked_index", ledger_key(QUEUE))
+    assert not redis.exists(JOBS_KEY, SIZES_KEY, BYTES_KEY)
+
+
+def test_a_job_may_end_twice(redis: Redis, held: Remains, client: Client, picture: bytes) -> None:
+    """Given another job of the queue, when the first ends twice, then the other's bytes are still counted."""
+    other = client.submit(picture)
+    size = int(redis.hget(SIZES_KEY, other.id) or 0)
+    ending = Ending(redis)
+
+    ending(str(held.tag), held, GOOD, 60)
+    ending(str(held.tag), held, GOOD, 60)
+
+    assert redis.hgetall(BYTES_KEY) == {QUEUE.encode(): str(size).encode()}
+    assert redis.zrange(ledger_key(QUEUE), 0, -1) == [other.id.encode()]
+
+
+@pytest.mark.parametrize(("first", "second", "stands"), [(GOOD, BAD, GOOD), (BAD, GOOD, GOOD), (BAD, BAD, BAD)])
+def test_a_success_stands(redis: Redis, first: bytes, second: bytes, stands: bytes) -> None:
+    """Given an outcome, when another comes, then it replaces a failure and never a success."""
+    ending = Ending(redis)
+    ending("job", None, first, 60)
+    ending("job", None, second, 60)
+    assert redis.get(meta_key("job")) == stands
+
+
+def test_the_text_of_a_success_begins_as_celery_writes_it() -> None:
+    """Given what the real backend encodes, then the script's test for a success fits it."""
+    from worker.app import app  # noqa: PLC0415 - reads the settings, which other tests change
+
+    text = app.backend.encode(app.backend._get_result_meta("x", "SUCCESS", None, None))
+    assert text.encode().startswith(SUCCESS)
+    assert json.loads(text)["result"] == "x"
+
+
+def test_a_job_that_is_on_no_books_can_end(redis: Redis) -> None:
+    """Given a message of a bare Celery program, then its image and its message go as well."""
+    redis.set("fleet:blob:x", b"image")
+    redis.hset("unacked", "tag", b"message")
+    Ending(redis)("job", Remains(None, ["fleet:blob:x"], "tag"), BAD)
+    assert not redis.exists("fleet:blob:x", "unacked")
+    assert redis.ttl(meta_key("job")) == -1
+
+
+@pytest.mark.parametrize("more", [{"chord": {"task": "t"}}, {"errbacks": [{"task": "t"}]}])
+def test_a_message_stays_while_something_is_to_follow_its_outcome(more: dict[str, Any]) -> None:
+    """Given a chord or an errback, which Celery sends after the outcome, then the message is not gone before that."""
+    asked = {
+        "chord": None,
+        "errbacks": None,
+        "delivery_info": {"routing_key": QUEUE},
+        "args": [{"ref": "fleet:blob:x"}],
+    }
+    stage = Stage("job", None, None, "tag")  # type: ignore[arg-type]
+    assert stage.remains(SimpleNamespace(**asked)) == Remains(QUEUE, ["fleet:blob:x"], "tag")
+    assert stage.remains(SimpleNamespace(**asked | more)).tag is None
+
+
+def test_a_server_that_forgot_its_scripts_is_told_them_again(
+    own_server: str, client: Client, redis: Redis, picture: bytes, start_worker: StartWorker
+) -> None:
+    """Given jobs before and after SCRIPT FLUSH, then all are accepted and answered, and nothing is left of them."""
+    start_worker(own_server)
+    for _ in range(3):
+        assert client.submit(picture).result(30).model == "blazeface_short"
+        redis.script_flush()
+    eventually(lambda: not redis.exists(JOBS_KEY, ledger_key(QUEUE), "unacked"), "the end of the books")
+
+
+def test_a_backlog_is_fetched_a_few_messages_at_a_time(
+    own_server: str, client: Client, redis: Redis, picture: bytes, start_worker: StartWorker
+) -> None:
+    """Given 60 jobs that wait, when a worker takes them, then four come at once, oldest first, and all are answered."""
+    jobs = [client.submit(picture) for _ in range(60)]
+    redis.config_resetstat()
+    start_worker(own_server)
+    assert [job.result(60).model for job in jobs] == ["blazeface_short"] * 60
+    calls = redis.info("commandstats")["cmdstat_blmpop"]["calls"]
+    assert calls < 30, "most of 60 messages came with another"
+    assert blobs.CANCELLED not in redis.mget([meta_key(job.id) for job in jobs])

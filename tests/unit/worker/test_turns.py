@@ -1,0 +1,167 @@
+"""Models that share a worker take turns: at its places, at its decode threads, at the cores."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from worker.lanes import Lanes
+from worker.shares import Shares
+from worker.turns import FairPlaces, queue_of
+
+SOON_S = 10.0
+
+
+class Turns:
+    """Places with a record of who got one."""
+
+    def __init__(self, places: int) -> None:
+        self.taken: Counter[str] = Counter()
+        self.served: list[str] = []
+        self.places = FairPlaces(places, self.taken.__getitem__)
+
+    def come(self, *queues: str) -> None:
+        for queue in queues:
+            self.places.acquire(self._serve, SimpleNamespace(delivery_info={"routing_key": queue}))
+
+    def leave(self, queue: str) -> None:
+        self.taken[queue] -= 1
+        self.places.release()
+
+    def _serve(self, request: Any) -> None:
+        self.served.append(queue_of((request,)))
+        self.taken[self.served[-1]] += 1
+
+
+def test_a_place_goes_to_the_queue_that_has_fewest() -> None:
+    """Given places full of one queue and more of it waiting, then the first of another goes before them."""
+    turns = Turns(3)
+    turns.come("a", "a", "a", "a", "a", "b")
+
+    turns.leave("a")
+
+    assert turns.served == ["a", "a", "a", "b"]
+
+
+def test_places_end_up_in_equal_parts() -> None:
+    """Given a queue that ends fast and one that never does, then the slow one gets no more than its half."""
+    turns = Turns(4)
+    turns.come(*["slow"] * 4, *["fast"] * 4)
+    turns.leave("slow")
+    turns.leave("slow")
+    for _ in range(10):
+        turns.come("fast", "slow")
+        turns.leave("fast")
+    assert turns.taken == {"slow": 2, "fast": 2}
+
+
+def test_in_a_queue_the_first_comes_first_and_nobody_is_no_error() -> None:
+    """Given one queue, then the order is that of arrival; given none, then a place is kept for the next."""
+    served: list[int] = []
+    places = FairPlaces(1, lambda _: 0)
+    for number in range(3):
+        places.acquire(served.append, number)
+    for _ in range(5):
+        places.release()
+    assert served == [0, 1, 2]
+    assert places.value == 1
+
+
+# ------------------------------------------------------------------------------------------------- decode threads
+
+
+@pytest.fixture
+def lanes() -> Any:
+    """Make lanes that are closed at the end."""
+    made: list[Lanes] = []
+
+    def make(threads: int, count: int) -> Lanes:
+        made.append(Lanes(threads, lanes=count))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_lane_whose_work_waits_leaves_a_thread_to_the_other(lanes: Callable[..., Lanes]) -> None:
+    """Given ten pieces of work that wait for a busy network, then work for another network is done meanwhile."""
+    mine, gate, done = lanes(3, 2), threading.Event(), threading.Event()
+    for _ in range(10):
+        mine.submit("slow", gate.wait, SOON_S)
+
+    mine.submit("fast", done.set)
+
+    assert done.wait(SOON_S)
+    assert not gate.is_set()
+    gate.set()
+
+
+def test_a_lane_alone_has_all_threads_but_those_kept_for_others(lanes: Callable[..., Lanes]) -> None:
+    """Given one lane of one, then every thread works for it at once."""
+    mine, together = lanes(3, 1), threading.Barrier(3)
+    met: list[int] = []
+    for _ in range(3):
+        mine.submit("only", lambda: met.append(together.wait(SOON_S)))
+    mine.close()
+    assert sorted(met) == [0, 1, 2]
+
+
+def test_closing_does_what_was_submitted_and_refuses_more(lanes: Callable[..., Lanes]) -> None:
+    """Given work behind a busy lane and one piece that raises, then all of it is done before the lanes are closed."""
+    mine = lanes(2, 2)
+    seen: list[int] = []
+    mine.submit("a", lambda: 1 / 0)
+    for number in range(50):
+        mine.submit("a", seen.append, number)
+        mine.submit("b", seen.append, -number)
+    mine.close()
+    assert len(seen) == 100
+    with pytest.raises(RuntimeError):
+        mine.submit("a", seen.append, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------- cores
+
+
+def test_a_network_alone_has_all_its_requests_in_flight() -> None:
+    """Given one that is busy, then nothing is kept from it."""
+    shares = Shares()
+    for _ in range(8):
+        shares.take("a", alone=8, streams=4)
+
+
+def test_two_busy_networks_have_half_of_their_streams_each() -> None:
+    """Given one with all its requests in flight, then another starts at once, and the first comes down to its half."""
+    shares = Shares()
+    first = [shares.take("a", alone=8, streams=4) for _ in range(8)]
+    second = [shares.take("b", alone=4, streams=2)]
+    waiting, got = [threading.Event() for _ in range(2)], []
+
+    def one_more(name: str, streams: int, told: threading.Event) -> None:
+        got.append(shares.take(name, alone=2 * streams, streams=streams))
+        told.set()
+
+    for (name, streams), told in zip((("a", 4), ("b", 2)), waiting, strict=True):
+        threading.Thread(target=one_more, args=(name, streams, told), daemon=True).start()
+    for give_back in first[:6]:
+        give_back()
+    assert not waiting[0].wait(0.1)  # two are left, its half
+    first[6]()
+    assert waiting[0].wait(SOON_S)
+    assert not waiting[1].is_set()
+    second[0]()
+    assert waiting[1].wait(SOON_S)
+    assert len(got) == 2
+
+
+def test_closing_lets_all_go_on() -> None:
+    """Given one that waits for its share, then it goes on when the worker stops."""
+    shares, told = Shares(), threading.Event()
+    shares.take("a", alone=1, streams=1)
+    threading.Thread(target=lambda: (shares.take("a", alone=1, streams=1), told.set()), daemon=True).start()
+    shares.close()
+    assert told.wait(SOON_S)

@@ -1,0 +1,73 @@
+"""The end of a job in one step of Redis: its outcome is stored and told, and all that was kept for it is gone.
+
+Stage: the last of a job's way, called by :mod:`worker.results` for a job that Celery's tracer ends, and by
+:mod:`worker.detector` and :mod:`worker.request` where an outcome stands already. One script, so one round trip where
+Celery, kombu and the books make five, and no death of a worker comes in between: a job has its outcome and is off the
+books, or it comes back whole.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from redis import Redis
+
+from producer.books import STRIKE, keys_to_strike
+from producer.envelope import UNACKED_INDEX_KEY, UNACKED_KEY
+from producer.results import meta_key
+from producer.wire import BEGUN_PREFIX
+from worker.insist import MAY_EXCEED
+
+#: How the text of a success begins, as Celery's encoder writes it.
+SUCCESS = b'{"status": "SUCCESS"'
+
+#: Keys: result, counter of begins, unacked, its index, what the books need if there is a queue, images. Arguments: id,
+#: outcome or "", its time to live in seconds or 0, start of a success's text, delivery tag or "", queue or "".
+#: A success that stands is not overwritten, as Celery has it.
+END = (
+    MAY_EXCEED
+    + STRIKE
+    + """
+local id, outcome, ttl, success, tag, queue = unpack(ARGV)
+if outcome ~= '' and redis.call('GETRANGE', KEYS[1], 0, #success - 1) ~= success then
+  if ttl == '0' then redis.call('SET', KEYS[1], outcome) else redis.call('SETEX', KEYS[1], ttl, outcome) end
+  redis.call('PUBLISH', KEYS[1], outcome)
+end
+if #KEYS == 1 then return end
+redis.call('UNLINK', KEYS[2], unpack(KEYS, queue == '' and 5 or 12))
+if tag ~= '' then
+  redis.call('HDEL', KEYS[3], tag)
+  redis.call('ZREM', KEYS[4], tag)
+end
+if queue ~= '' then strike(5, id, queue) end
+"""
+)
+
+
+class Remains(NamedTuple):
+    """What is kept for a job until it ends.
+
+    Attributes:
+        queue: whose books it is in, or None.
+        images: Redis keys of its images.
+        tag: its message's delivery tag, to acknowledge it in the same step; None where something is still to do.
+    """
+
+    queue: str | None = None
+    images: Sequence[str] = ()
+    tag: str | None = None
+
+
+class Ending:
+    """Ends jobs. Thread-safe, as its client is."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._end = redis.register_script(END)
+
+    def __call__(self, job_id: str, remains: Remains | None, outcome: bytes | str = b"", ttl_s: int = 0) -> None:
+        """Store ``outcome``, if there is one, and remove what remains of the job; a second time changes nothing."""
+        keys = [meta_key(job_id)]
+        queue, images, tag = remains or Remains()
+        if remains is not None:
+            books = keys_to_strike(queue) if queue is not None else []
+            keys += [BEGUN_PREFIX + job_id, UNACKED_KEY, UNACKED_INDEX_KEY, *books, *images]
+        self._end(keys=keys, args=[job_id, outcome, ttl_s, SUCCESS, tag or "", queue or ""])
