@@ -129,7 +129,7 @@ def _measure(stand: trivial.Stand, flow: Flow) -> dict[str, float]:
     answers = flow.answers()
     filling = cost.of(lambda: _take(answers, 1), stand.roles)
     _take(answers, WARM)
-    memory = (stand.redis.info("memory")["used_memory"] - idle) / flow.window
+    memory = (stand.redis.info("memory")["used_memory"] - idle) / max(1, stand.redis.hlen(JOBS_KEY))
     urgent: list[float] = []
     over = threading.Event()
     asking = threading.Thread(target=_urgent, args=(stand.url, flow.data, urgent, over))

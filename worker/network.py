@@ -15,7 +15,7 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from worker import heads, inputs
+from worker import compiled_cache, heads, inputs
 from worker.heads import tensors
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
@@ -104,8 +104,6 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
             "Add it again, or take the line 'digest' out of its model.toml."
         )
     core = ov.Core()
-    if settings.cache_dir is not None:
-        _keep_compiled(core, settings.cache_dir)
     graph = build(spec, path, core)
     chosen = dict(properties(settings, threads))
     if spec.precision and not settings.precision:
@@ -156,18 +154,15 @@ def properties(settings: Settings, threads: int) -> Mapping[str, Any]:
 
 
 def _compile(core: Any, graph: Any, settings: Settings, chosen: Mapping[str, Any]) -> Any:
-    """Compile; once more without the cache where that fails, as it may for one of several workers that fill it at once.
-
-    Seen with OpenVINO 2026.4 when eight workers started on an empty cache: "cannot set permissions".
-    """
-    try:
-        return core.compile_model(graph, settings.device, chosen)
-    except RuntimeError as error:
-        if settings.cache_dir is None:
-            raise
-        logger.warning("network.cache_failed folder=%s error=%s", settings.cache_dir, _first_line(error))
-        core.set_property({"CACHE_DIR": ""})
-        return core.compile_model(graph, settings.device, chosen)
+    """Compile, or take what was compiled before; without the cache where it cannot be had, or fails."""
+    with compiled_cache.turn(settings.cache_dir) as ours:
+        if ours and settings.cache_dir is not None and _keep_compiled(core, settings.cache_dir):
+            try:
+                return core.compile_model(graph, settings.device, chosen)
+            except RuntimeError as error:
+                logger.warning("network.cache_failed folder=%s error=%s", settings.cache_dir, _first_line(error))
+                core.set_property({"CACHE_DIR": ""})
+    return core.compile_model(graph, settings.device, chosen)
 
 
 #: Devices of OpenVINO's that choose among others, or share work among them.
@@ -180,11 +175,13 @@ def _may_be_cpu(listed: str) -> bool:
     return "CPU" in names or all(name.startswith("-") and name != "-CPU" for name in names)
 
 
-def _keep_compiled(core: Any, folder: Path) -> None:
+def _keep_compiled(core: Any, folder: Path) -> bool:
     try:
         core.set_property({"CACHE_DIR": str(folder)})
     except RuntimeError as error:  # a worker without a cache starts slower and works as well
         logger.warning("network.no_cache folder=%s error=%s", folder, _first_line(error))
+        return False
+    return True
 
 
 def _preprocess(graph: Any, spec: ModelSpec) -> Any:
