@@ -185,13 +185,13 @@ class AsyncClient:
         finished: asyncio.Queue[tuple[str, Outcome]] = asyncio.Queue()
         index, more = 0, True
         try:
-            while more or window.outstanding():
+            while more or window.waits:
                 while more and window.has_room():
                     group, index, more = await _next_group(source, index, window)
                     await self._start(group, window, terms, finished)
                     for answer in window.ready():
                         yield answer
-                if window.outstanding():
+                if window.waits:
                     job_id, outcome = await finished.get()
                     window.settle(job_id, outcome)
                     self._link.waiting.collected(job_id, final=True)

@@ -76,6 +76,11 @@ class Window:
         """Tell whether another group may be taken from the iterable."""
         return self._under_way + self.batch <= self._size
 
+    @property
+    def waits(self) -> bool:
+        """Whether any job has not ended."""
+        return bool(self._jobs)
+
     def outstanding(self) -> dict[str, int | None]:
         """Return the jobs that have not ended, with what :meth:`producer.dispatch.Dispatch.cancel` wants to know."""
         return {job_id: len(places) if self.many else 0 for job_id, places in self._jobs.items()}

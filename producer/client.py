@@ -184,12 +184,12 @@ class Client:
         finished: SimpleQueue[tuple[str, Outcome]] = SimpleQueue()
         more = True
         try:
-            while more or window.outstanding():
+            while more or window.waits:
                 while more and window.has_room():
                     group, more = _next_group(source, window)
                     self._start(group, window, terms, finished)
                     yield from window.ready()
-                if window.outstanding():
+                if window.waits:
                     job_id, outcome = finished.get()
                     window.settle(job_id, outcome)
                     self._current.waiting.collected(job_id, final=True)

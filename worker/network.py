@@ -16,7 +16,7 @@ import openvino as ov
 from openvino import opset13 as op
 from openvino.preprocess import PrePostProcessor
 
-from worker import heads, inputs
+from worker import compiled_cache, heads, inputs
 from worker.heads import tensors
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
@@ -105,14 +105,12 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
             "Add it again, or take the line 'digest' out of its model.toml."
         )
     core = ov.Core()
-    if settings.cache_dir is not None:
-        _keep_compiled(core, settings.cache_dir)
     graph = build(spec, path, core)
     chosen = dict(properties(settings, threads))
     if spec.precision and not settings.precision:
         chosen["INFERENCE_PRECISION_HINT"] = spec.precision
     try:
-        compiled = core.compile_model(graph, settings.device, chosen)
+        compiled = _compile(core, graph, settings, chosen)
         request = compiled.create_infer_request()
         request.infer({0: np.zeros((1, *spec.input_size, 3), np.uint8)})
         optimal = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -156,6 +154,18 @@ def properties(settings: Settings, threads: int) -> Mapping[str, Any]:
     return chosen
 
 
+def _compile(core: Any, graph: Any, settings: Settings, chosen: Mapping[str, Any]) -> Any:
+    """Compile, or take what was compiled before; without the cache where it cannot be had, or fails."""
+    with compiled_cache.turn(settings.cache_dir) as ours:
+        if ours and settings.cache_dir is not None and _keep_compiled(core, settings.cache_dir):
+            try:
+                return core.compile_model(graph, settings.device, chosen)
+            except RuntimeError as error:
+                logger.warning("network.cache_failed folder=%s error=%s", settings.cache_dir, _first_line(error))
+                core.set_property({"CACHE_DIR": ""})
+    return core.compile_model(graph, settings.device, chosen)
+
+
 #: Devices of OpenVINO's that choose among others, or share work among them.
 _STAND_FOR_OTHERS = ("AUTO", "MULTI", "HETERO")
 
@@ -166,11 +176,13 @@ def _may_be_cpu(listed: str) -> bool:
     return "CPU" in names or all(name.startswith("-") and name != "-CPU" for name in names)
 
 
-def _keep_compiled(core: Any, folder: Path) -> None:
+def _keep_compiled(core: Any, folder: Path) -> bool:
     try:
         core.set_property({"CACHE_DIR": str(folder)})
     except RuntimeError as error:  # a worker without a cache starts slower and works as well
         logger.warning("network.no_cache folder=%s error=%s", folder, _first_line(error))
+        return False
+    return True
 
 
 def _preprocess(graph: Any, spec: ModelSpec) -> Any:

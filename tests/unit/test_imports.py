@@ -50,6 +50,7 @@ NO_CELERY = {
     "jpeg",
     "resize",
     "inputs",
+    "compiled_cache",
     "recognise",
     "store",
     "detector",

@@ -1,8 +1,14 @@
 """The bookkeeping of ``map``."""
 
-from producer import DeadlineExceeded, InternalError, InvalidImage, Overloaded, UnknownModel, Unreachable
+import uuid
+from concurrent.futures import Future
+
+import pytest
+
+from producer import Client, DeadlineExceeded, InternalError, InvalidImage, Overloaded, UnknownModel, Unreachable
 from producer.answers import Group, Window, is_about_one
 from producer.images import Picture
+from producer.requests import Terms
 from producer.wire import Result
 
 RESULT = Result("m", "d", 1, 1, ())
@@ -56,3 +62,23 @@ def test_which_errors_of_a_submit_concern_one_image() -> None:
     assert is_about_one(Overloaded())
     assert not is_about_one(UnknownModel())
     assert not is_about_one(Unreachable())
+
+
+def test_going_on_does_not_list_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given answers that come one by one, then jobs are listed once, on leaving: with each it would cost the window."""
+    listed: list[int] = []
+    whole = Window.outstanding
+    monkeypatch.setattr(Window, "outstanding", lambda window: listed.append(1) or whole(window))
+    client = Client("redis://127.0.0.1:1/0", model="m")
+
+    def send(pictures: list[Picture], terms: Terms, *, many: bool) -> tuple[str, Future[object]]:
+        promise: Future[object] = Future()
+        promise.set_result(RESULT)
+        return uuid.uuid4().hex, promise
+
+    monkeypatch.setattr(client, "_send", send)
+
+    answers = list(client.map([b"x"] * 50, window=20))
+
+    assert [answer.result for answer in answers] == [RESULT] * 50
+    assert listed == [1]

@@ -2,6 +2,9 @@
 
 import logging
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 from openvino import opset13 as op
 
 from tests.unit.worker.conftest import Load
-from worker import heads, models, network
+from worker import compiled_cache, heads, models, network
 from worker.models import ModelError, ModelSpec
 from worker.network import Network
 from worker.settings import Settings
@@ -320,3 +323,61 @@ def test_rgb_of_a_picture_is_bgr_of_the_turned_one(store: Path, samples: Path, n
     )
     assert np.abs(as_rgb - as_bgr).max() < 0.01
     assert untouched.shape != as_rgb.shape or np.abs(untouched - as_rgb).max() > 0.01
+
+
+def test_a_cache_that_fails_while_compiling_is_done_without(blazeface, tmp_path, caplog, monkeypatch):
+    """Given another worker that filled the cache at the same moment, when OpenVINO trips, then it compiles anew.
+
+    Seen: eight workers on an empty cache, "filesystem error: cannot set permissions" of a file that one had renamed.
+    """
+    whole, tries = ov.Core.compile_model, []
+
+    def trips(core: ov.Core, *args: Any) -> Any:
+        tries.append(core.get_property("CACHE_DIR"))
+        compiled = whole(core, *args)
+        if tries[-1]:
+            raise RuntimeError("filesystem error: cannot set permissions: No such file or directory")
+        return compiled
+
+    monkeypatch.setattr(ov.Core, "compile_model", trips)
+
+    net = network.load(*blazeface, replace(SETTINGS, cache_dir=tmp_path), 1)
+
+    assert tries == [str(tmp_path), ""]
+    assert not came_from_cache(net)
+    assert any(one.getMessage().startswith("network.cache_failed folder=") for one in caplog.records)
+
+
+#: Compiles a network on an empty cache, with others at the same moment: argv is store, cache, the moment.
+_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from worker import models, network
+from worker.settings import Settings
+spec, path = models.read("blazeface_short", Path(sys.argv[1]))
+time.sleep(max(0, float(sys.argv[3]) - time.time()))
+network.load(spec, path, Settings(precision="f32", cache_dir=Path(sys.argv[2])), 1)
+"""
+
+
+def test_processes_that_fill_one_cache_at_once_all_start(store, tmp_path):
+    """Given six processes and an empty folder, then none ends by a signal or an error: they take turns."""
+    moment = str(time.time() + 3)
+    command = [sys.executable, "-c", _AT_ONCE, str(store), str(tmp_path), moment]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+
+    said = [process.communicate(timeout=90)[1] for process in started]
+
+    assert [process.returncode for process in started] == [0] * 6, said
+    assert len(list(tmp_path.glob("*.blob"))) == 1
+
+
+def test_who_gets_no_turn_is_told_so(tmp_path, caplog):
+    """Given another process that keeps the folder, then one waits no longer than told; afterwards it is free."""
+    with compiled_cache.turn(tmp_path) as ours, compiled_cache.turn(tmp_path, within_s=0.1) as too:
+        assert (ours, too) == (True, False)
+    with compiled_cache.turn(tmp_path) as again:
+        assert again
+    with compiled_cache.turn(None) as nowhere:
+        assert not nowhere
+    assert any("no turn within" in one.getMessage() for one in caplog.records)
