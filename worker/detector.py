@@ -673,7 +673,7 @@ def _wanted(url: str) -> dict[str, versions.Wanted]:
         with _connect(url, connections=1) as redis:
             return versions.read(redis)
     except RedisError as error:
-        logger.warning("versions.not_read error=%s", error)
+        logger.info("versions.not_read error=%s", error)
         return {}
 
 

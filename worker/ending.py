@@ -28,7 +28,8 @@ END = (
     + STRIKE
     + """
 local id, outcome, ttl, success, tag, queue = unpack(ARGV)
-if outcome ~= '' and redis.call('GETRANGE', KEYS[1], 0, #success - 1) ~= success then
+local old = outcome ~= '' and redis.pcall('GET', KEYS[1])
+if outcome ~= '' and (type(old) ~= 'string' or string.sub(old, 1, #success) ~= success) then
   if ttl == '0' then redis.call('SET', KEYS[1], outcome) else redis.call('SETEX', KEYS[1], ttl, outcome) end
   redis.call('PUBLISH', KEYS[1], outcome)
 end

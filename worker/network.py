@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from openvino.preprocess import ColorFormat, PrePostProcessor
+from openvino import opset13 as op
+from openvino.preprocess import PrePostProcessor
 
 from worker import compiled_cache, heads, inputs
 from worker.heads import tensors
@@ -188,16 +189,31 @@ def _preprocess(graph: Any, spec: ModelSpec) -> Any:
     """Fit ``(1, H, W, 3)`` uint8 BGR to what the network was trained on, inside the graph."""
     steps = PrePostProcessor(graph)
     entry = steps.input()
-    entry.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ColorFormat.BGR)
+    entry.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     entry.model().set_layout(ov.Layout(spec.layout))
     todo = entry.preprocess().convert_element_type(ov.Type.f32)
-    if spec.colour == "RGB":
-        todo.convert_color(ColorFormat.RGB)
     if any(spec.mean):
         todo.mean(list(spec.mean))
     if any(value != 1.0 for value in spec.scale):
         todo.scale(list(spec.scale))
-    return steps.build()
+    built = steps.build()
+    if spec.colour == "RGB":
+        _swap_red_and_blue(built)
+    return built
+
+
+def _swap_red_and_blue(graph: Any) -> None:
+    """Turn BGR into RGB right behind the input.
+
+    ``PrePostProcessor.convert_color`` turns the first convolution's weights instead. Of some TFLite files with weights
+    of 16 bits OpenVINO 2026.4 then compiles the weights as they were, so that RGB and BGR give the same boxes.
+    """
+    entry = graph.input(0)
+    readers = list(entry.get_target_inputs())
+    swapped = op.gather(entry, np.array([2, 1, 0], np.int32), np.int32(3))
+    for one in readers:
+        one.replace_source_output(swapped.output(0))
+    graph.validate_nodes_and_infer_types()
 
 
 def _first_line(error: Exception) -> str:

@@ -10,10 +10,12 @@ TYPED_HERE = {
     'make demo IMAGES="me.jpg you.png"': 'make -s -o .venv/.runtime demo IMAGES="photo.jpg photo.png"',
     "make demo": "make -s -o .venv/.runtime demo IMAGES=photo.jpg",
     "make site": "make -n site",
+    "fleet detect": "fleet detect photo.jpg",
     "fleet detect holiday/": "fleet detect holiday/",
     "fleet status": "fleet status",
     "fleet dead list": "fleet dead list",
     "fleet-worker doctor": "fleet-worker doctor",
+    "fleet-worker models check": "fleet-worker models check centerface photo.jpg",
     "fleet-worker models fetch blazeface_short": "fleet-worker models fetch blazeface_short",
     "celery -A worker.app inspect fleet": "celery -A worker.app inspect fleet",
     "celery -A worker.app inspect active_queues": "celery -A worker.app inspect active_queues",
@@ -26,6 +28,8 @@ TYPED_HERE = {
 ELSEWHERE = {
     "celery -A worker.app worker": ["tests/integration/kit.py"],
     "celery -q": ["tests/integration/kit.py"],
+    "celery -A worker.app control -d NAME swap_model cars@2": ["tests/swap/test_swap.py"],
+    "fleet-worker models swap cars@2": ["tests/swap/test_swap.py"],
     "fleet autoscale": ["tests/integration/producer/test_cli_autoscale.py", "tests/compose/test_docs_with_docker.py"],
     "fleet dead list | show ID [--save DIR] | replay ID... | drop ID...": [
         "tests/integration/producer/test_dead_list.py"
@@ -59,6 +63,7 @@ BY_HAND = {
     ".ci/run": "runs this very suite",
     "make test": "is this very suite",
     "make check": "is run by .ci/run, after the suite",
+    "python -m benchmarks.jpeg_scale": "measures; takes minutes of a quiet machine",
     "make lock": "changes the lock files by asking a package index",
     "apt install chromium-driver": "changes the machine; .ci/run does it",
     "apt install prometheus": "changes the machine",

@@ -42,7 +42,9 @@ def clone(folder: Path, samples: Path, store: Path) -> None:
     for name in ("photo.jpg", "photo.png", "holiday/a.jpg", "holiday/b.jpg"):
         cv2.imwrite(str(folder / name), photo)
     write_film(folder / "film.mp4", 40)
-    shutil.copy(store / "centerface" / "centerface.onnx", folder / "best.onnx")
+    for name in ("best.onnx", "better.onnx"):
+        shutil.copy(store / "centerface" / "centerface.onnx", folder / name)
+    shutil.copy(folder / "photo.jpg", folder / "street.jpg")
     (folder / "labels.txt").write_text("car\n")
     ov.save_model(lights(), folder / "net.xml")
     for name in ("centerface", "blazeface_short"):

@@ -65,13 +65,17 @@ class Victim:
         many = [self.fleet.detect() for _ in range(4 * JOBS)]  # more than would pass if a place were lost
         assert [faces(job.get(timeout=30)) for job in many] == [1] * len(many)
         self.settle()
-        pool = self.fleet.inspect("stats")["pool"]
-        assert pool["jobs"] == 0, pool
+        pool = eventually(self.idle, "the end of all jobs")
         assert [one["in_flight"] for one in pool["models"].values()] == [0]
         try:
             eventually(lambda: not self.left_over(), "an empty Redis", 15)
         except AssertionError:
             raise AssertionError(f"left in Redis: {self.left_over()}") from None
+
+    def idle(self) -> dict[str, Any] | None:
+        """What the pool says of itself once it holds no job: a job leaves it a moment after its outcome is stored."""
+        pool: dict[str, Any] = self.fleet.inspect("stats")["pool"]
+        return pool if pool["jobs"] == 0 else None
 
     def left_over(self) -> list[str]:
         """List the keys that nobody should have left, and those of jobs that have ended."""

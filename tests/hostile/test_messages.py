@@ -341,6 +341,8 @@ def _until_echo(monitor: Any) -> list[list[str]]:
 
 def _is_own(words: list[str]) -> bool:
     """Tell whether a command's first key is one that the worker may touch; a script's commands are seen one by one."""
+    if words[0].upper() == "BLMPOP":  # timeout, number of keys, keys, RIGHT COUNT n
+        return all(OWN_KEYS.match(key) for key in words[3 : 3 + int(words[2])])
     return words[0].upper() in KEYLESS or len(words) < 2 or bool(OWN_KEYS.match(words[1]))
 
 

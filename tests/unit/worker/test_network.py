@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import openvino as ov
 import pytest
@@ -302,6 +303,26 @@ def test_a_cache_that_cannot_be_made_is_done_without(blazeface, tmp_path, caplog
 
     assert not came_from_cache(net)
     assert any(one.getMessage().startswith("network.no_cache folder=") for one in caplog.records)
+
+
+@pytest.mark.parametrize("name", ["centerface", "blazeface_short", "blazeface_back", "blazeface_full"])
+def test_rgb_of_a_picture_is_bgr_of_the_turned_one(store: Path, samples: Path, name: str) -> None:
+    """Given weights of 32 and 16 bits, then colour is turned in front of the network, and the boxes are the same."""
+    spec, path = models.read(name, store)
+    height, width = spec.input_size
+    photo = cv2.resize(cv2.imread(str(samples / "astronaut.png")), (width, height))[np.newaxis]
+    turned = np.ascontiguousarray(photo[..., ::-1])
+
+    rows = {
+        colour: network.load(replace(spec, colour=colour), path, Settings(precision="f32"), 1).compiled
+        for colour in ("RGB", "BGR")
+    }
+
+    (as_rgb,), (as_bgr,), (untouched,) = (
+        rows[colour](picture).values() for colour, picture in (("RGB", photo), ("BGR", turned), ("BGR", photo))
+    )
+    assert np.abs(as_rgb - as_bgr).max() < 0.01
+    assert untouched.shape != as_rgb.shape or np.abs(untouched - as_rgb).max() > 0.01
 
 
 def test_a_cache_that_fails_while_compiling_is_done_without(blazeface, tmp_path, caplog, monkeypatch):
