@@ -56,6 +56,12 @@ ELSEWHERE = {
     "promtool test rules alerts.test.yml": ["tests/prometheus/test_prometheus.py"],
     "docker compose --profile observability up -d": ["tests/prometheus/test_prometheus.py"],  # without containers
     "docker compose ps": ["tests/compose/test_docs_with_docker.py"],
+    "python -m benchmarks.batching --rounds 5 --seconds 1": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.cold_start": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.growth": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.growth backlog": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.growth payload": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.growth workers": ["tests/e2e/test_bench.py"],
 }
 
 #: What a page says -> why nothing of ours runs it.

@@ -62,3 +62,28 @@ def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
         assert run.returncode == 1
         assert sentence in run.stderr
         assert "Traceback" not in run.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("script", "options", "says"),
+    [
+        ("cold_start", ["--model", "blazeface_short", "--rounds", "1"], "full cache"),
+        ("growth", ["backlog", "--jobs", "50", "--most", "10"], "an urgent job takes"),
+        ("growth", ["one", "payload", "100000", "50", "1"], '"redis"'),
+        ("growth", ["one", "workers", "2", "64", "16"], '"commands"'),
+        ("batching", ["--rounds", "1", "--seconds", "0.1"], "8 images an inference"),
+    ],
+)
+def test_what_the_docs_give_figures_of_can_be_measured(script: str, options: list[str], says: str) -> None:
+    """Given each script in short, then it starts what it measures and prints its figures."""
+    run = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{script}", *options],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert says in run.stdout
