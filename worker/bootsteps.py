@@ -7,8 +7,10 @@ transport gives a message that was fetched and not acknowledged to another worke
 Mirrors kombu 5.7: ``kombu.transport.redis.QoS.append`` and ``restore_visible``, ``kombu.transport.virtual.base.QoS``.
 """
 
+import functools
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
@@ -39,12 +41,27 @@ class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
+    _look: Callable[[], None] | None = None
+
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
         """Renew all leases ``RENEWALS`` times per visibility timeout, or more often."""
         qos: Any = getattr(consumer.task_consumer.channel, "qos", None)
         if hasattr(qos, "unacked_index_key"):  # another broker has leases of its own, or none
             adopt(qos.channel, getattr(consumer.pool, "remember_messages", list)())
             hub.call_repeatedly(min(PULSE_S, qos.visibility_timeout / RENEWALS), self.renew, qos)
+            hub.on_tick.discard(self._look)
+            self._look = functools.partial(self.look, qos.channel)
+            hub.on_tick.add(self._look)
+
+    @staticmethod
+    def look(channel: Any) -> None:
+        """Look, at each turn of the loop, whether the channel has missed an answer.
+
+        Raises:
+            redis.exceptions.ConnectionError: it has.
+        """
+        if channel.has_failed() and not channel.closed:
+            raise RedisConnectionError("something that was asked was not answered")
 
     @staticmethod
     def renew(qos: Any) -> None:

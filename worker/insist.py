@@ -14,6 +14,7 @@ from typing import Any
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ExecAbortError, OutOfMemoryError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 #: First line of a script that may run, and write, when memory is full.
 MAY_EXCEED = "#!lua flags=allow-oom\n"
@@ -49,6 +50,11 @@ def write_anyway(redis: Redis, commands: Sequence[Sequence[Any]], refusal: Respo
     return replies
 
 
+def drop_idle(pool: Any) -> None:
+    """Close the idle connections: where one was lost without a sign, each may be, and would be waited for in turn."""
+    pool.disconnect(inuse_connections=False)
+
+
 class InsistentPipeline(Pipeline):
     """A transaction that is written even if memory is full; not one that watches keys, which may have changed."""
 
@@ -59,6 +65,9 @@ class InsistentPipeline(Pipeline):
         try:
             replies: list[Any] = super().execute(raise_on_error)
             return replies
+        except RedisTimeoutError:
+            drop_idle(self.connection_pool)
+            raise
         except (OutOfMemoryError, ExecAbortError) as error:
             if not insist:
                 raise
@@ -72,6 +81,9 @@ class InsistentRedis(Redis):
         """Send one command and return the reply."""
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except RedisTimeoutError:
+            drop_idle(self.connection_pool)
+            raise
         except OutOfMemoryError as error:
             return write_anyway(self, [args], error)[0]
 

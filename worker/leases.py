@@ -48,7 +48,9 @@ class LeaseQoS(transport.QoS):
         self._vrestore_count += 1
         if (self._vrestore_count - 1) % (interval or 1):
             return
-        until = redis_clock.now() - self.visibility_timeout
+        self.channel.unless_failed(lambda: self._restore_until(redis_clock.now() - self.visibility_timeout, start, num))
+
+    def _restore_until(self, until: float, start: int, num: int) -> None:
         with self.channel.conn_or_acquire() as client:
             try:
                 with transport.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):

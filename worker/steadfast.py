@@ -8,7 +8,7 @@ Mirrors kombu 5.7 ``kombu.transport.redis`` (``Channel._get_client``, ``_brpop_s
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kombu.transport import redis as transport
@@ -26,12 +26,15 @@ class Steadfast:
     brpop_timeout: float
     _disconnect_pools: Any
     pool: Any
+    connection: Any
+    connection_errors: Any
 
     #: Made once for each pool.
     _kept: Redis | None = None
 
-    #: Whether an acknowledgement failed: its message is no job's any more, and only a new channel forgets it.
-    ack_failed = False
+    #: Whether something that was asked got no answer: then all connections are made anew, not one by one. After
+    #: an acknowledgement that is needed besides: its message is no job's any more, and only a new channel forgets it.
+    failed = False
 
     def _get_client(self) -> type[Redis]:
         return InsistentRedis
@@ -55,12 +58,30 @@ class Steadfast:
         try:
             super().basic_ack(delivery_tag, multiple)  # type: ignore[misc]
         except Exception:
-            self.ack_failed = True
+            self.failed = True
             raise
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Keep queues that expire."""
+        self.unless_failed(super().maybe_refresh_binding_expiry)  # type: ignore[misc]
+
+    def unless_failed(self, work: Callable[[], None]) -> None:
+        """Do what kombu takes no notice of if it fails, but once only: each would be waited for in turn."""
+        if self.has_failed():
+            return
+        try:
+            work()
+        except self.connection_errors:
+            self.failed = True
+            raise
+
+    def has_failed(self) -> bool:
+        """Tell whether this or another channel of the connection got no answer."""
+        return any(getattr(one, "failed", False) for one in self.connection.channels)
 
     def is_lost(self, patience_s: float) -> bool:
         """Tell whether to connect anew: the answer to BRPOP is overdue, which a server gives within its timeout."""
-        if self.ack_failed:
+        if self.has_failed():
             return True
         if not self._in_poll or self._brpop_sent_at is None or self._is_readable():
             return False

@@ -84,9 +84,10 @@ def test_all_agree_when_a_worker_is_killed_with_jobs_in_hand(fleet: Fleet) -> No
     came_again = said.since(before, "fleet_redeliveries_total")
     recognised = said.since(before, "fleet_duplicates_total")
     assert came_again > 0
-    # What the dead worker had answered is not done again; what it died over between answer and span, nobody traced.
+    # What the dead worker had answered is not done again; what it died over between answer and span, nobody traced, and
+    # that was no more than it had places for.
     assert len(set(here) & set(there)) <= came_again - recognised
-    assert IMAGES - recognised <= len(set(here) | set(there)) <= IMAGES
+    assert 0 <= IMAGES - len(set(here) | set(there)) <= recognised + said.value("fleet_job_slots")
     status = status_of(fleet.url)
     assert status["counters"]["redelivered"] == said.value("fleet_redeliveries_total")  # type: ignore[index]
     assert status["counters"].get("answered_before", 0) == said.value("fleet_duplicates_total")  # type: ignore[attr-defined]
