@@ -104,7 +104,7 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
         pool = address.pool(settings.load().url, retry=Retry(NoBackoff(), 0), **limits)
         with InsistentRedis.from_pool(pool) as redis:
             sweep = Sweep(redis, queues)
-            while not self._over.wait(SWEEP_EVERY_S):
+            while not self._over.is_set():
                 try:
                     say_alive(redis, name)
                     sweep.run()
@@ -112,6 +112,7 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
                     logger.warning("ledger.sweep_failed error=%s", error)
                 except Exception:
                     logger.exception("ledger.sweep_failed")
+                self._over.wait(SWEEP_EVERY_S)
 
 
 def say_alive(redis: Redis, name: str) -> None:
