@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 #: How often within one visibility timeout a lease is renewed, at least: two may fail before the job goes to another.
 RENEWALS = 3
 
+#: Seconds after which a worker says for the first time that it lives: one that cannot start has ended by then.
+SETTLED_AFTER_S = 0.5
+
 #: Seconds between two renewals at most; they are the worker's pulse as well.
 PULSE_S = 2.0
 
@@ -104,7 +107,9 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
         pool = address.pool(settings.load().url, retry=Retry(NoBackoff(), 0), **limits)
         with InsistentRedis.from_pool(pool) as redis:
             sweep = Sweep(redis, queues)
-            while not self._over.is_set():
+            pause_s = SETTLED_AFTER_S
+            while not self._over.wait(pause_s):
+                pause_s = SWEEP_EVERY_S
                 try:
                     say_alive(redis, name)
                     sweep.run()
@@ -112,7 +117,6 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
                     logger.warning("ledger.sweep_failed error=%s", error)
                 except Exception:
                     logger.exception("ledger.sweep_failed")
-                self._over.wait(SWEEP_EVERY_S)
 
 
 def say_alive(redis: Redis, name: str) -> None:
