@@ -27,9 +27,8 @@ from tests.soak.verdict import Verdict, judge_answers, judge_rest
 
 PRODUCERS = 2
 
-#: Connections to Redis of one worker, and of everything else. A worker has 14 to 18: each of its pools may have grown
-#: by one while all its threads asked at once. Over 40 cuts in a row that did not grow.
-CONNECTIONS_A_WORKER = 18
+#: Connections to Redis of one worker, and of everything else.
+CONNECTIONS_A_WORKER = 16
 OTHER_CONNECTIONS = 12
 
 #: What a producer or the server may grow by between its middle and its end.
