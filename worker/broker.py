@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from queue import Empty
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
@@ -40,14 +40,27 @@ logger = logging.getLogger(__name__)
 LOST = (RedisError, OSError)
 
 
+class Load(NamedTuple):
+    """What a message that is held weighs."""
+
+    bytes: int
+    queue: str
+    images: int
+
+
 class BoundedQoS(LeaseQoS):
-    """Knows how many bytes of messages are held, and how many of each queue. Belongs to the loop thread."""
+    """Knows how many bytes of messages are held, and how many images of each queue. Belongs to the loop thread.
+
+    The prefetch count is one of images: a worker that holds a few batches has work enough, and what it does not fetch
+    goes to another that has none.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sizes: dict[str, tuple[int, str]] = {}
+        self._loads: dict[str, Load] = {}
+        self._usual = 1  # images of a message, as the last one had
         self.held_bytes = 0
-        #: Messages that are held, by queue; without those that wait for their time, which take nothing from others.
+        #: Images of messages that are held, by queue; those that wait for their time take nothing from others.
         self.held: Counter[str] = Counter()
         #: Tags of messages that were acknowledged with their jobs' end (:mod:`worker.ending`).
         self.ended: set[str] = set()
@@ -58,9 +71,20 @@ class BoundedQoS(LeaseQoS):
 
     def wanted(self) -> int:
         """Tell how many messages to fetch now: none before there is room for a few, so that they come together."""
-        few = min(MESSAGES_AT_ONCE, max(1, self.prefetch_count // 4)) if self.prefetch_count else MESSAGES_AT_ONCE
-        room = self.can_consume_max_estimate()  # type: ignore[no-untyped-call]
-        return few if room is None or room >= few else 0
+        if not self.prefetch_count:
+            return MESSAGES_AT_ONCE
+        few = min(MESSAGES_AT_ONCE, max(1, self.prefetch_count // (4 * self._usual)))
+        if len(self._loads) > 1 and self.held.total() + few * self._usual > self.prefetch_count:
+            return 0  # one message is at work, and another at hand
+        return few if self.can_consume_max_estimate() >= few else 0  # type: ignore[no-untyped-call]
+
+    def weigh(self, delivery_tag: str, images: int) -> None:
+        """Say how many images a message that is held has."""
+        load = self._loads.get(delivery_tag)
+        if load is not None and load.queue:
+            self._usual = max(1, images)
+            self._loads[delivery_tag] = load._replace(images=self._usual)
+            self.held[load.queue] += self._usual - load.images
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Hold ``message`` until it is acknowledged, rejected or given back."""
@@ -68,7 +92,7 @@ class BoundedQoS(LeaseQoS):
         self._let_go(delivery_tag)
         size = self.channel.arriving.get(delivery_tag, 0)
         queue = "" if message.headers.get("eta") else message.delivery_info["routing_key"]
-        self._sizes[delivery_tag] = (size, queue)
+        self._loads[delivery_tag] = Load(size, queue, 1)
         self.held_bytes += size
         self.held[queue] += 1
 
@@ -87,10 +111,9 @@ class BoundedQoS(LeaseQoS):
         super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
 
     def _let_go(self, delivery_tag: str) -> None:
-        size, queue = self._sizes.pop(delivery_tag, (0, None))
-        if queue is not None:
-            self.held_bytes -= size
-            self.held[queue] -= 1
+        if (load := self._loads.pop(delivery_tag, None)) is not None:
+            self.held_bytes -= load.bytes
+            self.held[load.queue] -= load.images
 
 
 class GuardedChannel:

@@ -21,6 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producer.errors import FleetError, InternalError, InvalidRequest
 from producer.ids import check_job_id
+from producer.wire import TASK_DETECT_MANY
 from worker import screen
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
         def guarded(message: Any) -> None:
             try:
                 screen.check(message, self.strategies)
+                _weigh(message)
                 handle(message)
             except FleetError as error:
                 self.refuse(message, error)
@@ -90,6 +92,13 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
         if job_id is not None and self.event_dispatcher:
             self.event_dispatcher.send("task-failed", uuid=job_id, exception=repr(error))
         signals.task_rejected.send(sender=self, message=message, exc=error)
+
+
+def _weigh(message: Any) -> None:
+    """Let a batch count as many as it has images, where :mod:`worker.broker` counts them."""
+    if hasattr(message.channel.qos, "weigh"):
+        is_batch = message.headers["task"] == TASK_DETECT_MANY
+        message.channel.qos.weigh(message.delivery_tag, screen.images_of(message) if is_batch else 1)
 
 
 def shown(message: Any, header: str) -> str | None:

@@ -83,6 +83,12 @@ def check(message: Any, tasks: Container[str]) -> None:
     check_body(_decode(message))
 
 
+def images_of(message: Any) -> int:
+    """Return how many images a batch that was checked has, or seems to have."""
+    images = next(iter(message.payload[0]), None)
+    return len(images) if isinstance(images, list | tuple) else 1
+
+
 def check_headers(headers: Mapping[str, Any], tasks: Container[str]) -> None:
     """Look at the headers.
 

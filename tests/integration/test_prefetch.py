@@ -1,0 +1,53 @@
+"""What a worker fetches beyond what it does: as many images as its prefetch count, however many a message has."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Gate, eventually
+
+#: Four places, so a prefetch count of eight.
+WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-c", "4"]}
+
+
+@pytest.fixture
+def gates(fleet: Fleet) -> Iterator[list[Gate]]:
+    """Hold all four places until the test has looked."""
+    held = [fleet.gate().entered() for _ in range(4)]
+    yield held
+    for gate in held:
+        gate.open()
+        assert gate.job.get(timeout=30) == "through"
+    eventually(lambda: not fleet.queued() and not fleet.unacked(), "the end of the other jobs")
+
+
+def left(fleet: Fleet, of: int, taken: int) -> int:
+    """Wait until the worker has taken some, let its loop turn, and tell how many messages are still in the queue."""
+    eventually(lambda: fleet.queued() <= of - taken, "what it takes")
+    for _ in range(3):
+        fleet.inspect("ping")
+    return fleet.queued()
+
+
+@pytest.mark.usefixtures("gates")
+def test_single_images_are_fetched_up_to_the_prefetch_count(fleet: Fleet) -> None:
+    """Given no free place and ten images, then the worker takes three or four: it fetches two at once."""
+    for _ in range(10):
+        fleet.detect()
+    assert left(fleet, 10, 3) in (6, 7)
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_few_batches_are_enough(fleet: Fleet) -> None:
+    """Given no free place and ten batches of six, then the worker takes one or two: the rest is for who is idle."""
+    for _ in range(10):
+        fleet.app.send_task("fleet.detect_many", [[fleet.image] * 6], queue=QUEUE)
+    assert left(fleet, 10, 1) >= 8
+
+
+def test_batches_larger_than_the_prefetch_count_follow_each_other(fleet: Fleet) -> None:
+    """Given batches of twenty, then each is answered, for one is at hand while another is at work."""
+    send = fleet.app.send_task
+    jobs = [send("fleet.detect_many", [[fleet.image] * 20], queue=QUEUE) for _ in range(6)]
+    assert [len(job.get(timeout=30)) for job in jobs] == [20] * 6
