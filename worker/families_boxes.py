@@ -131,10 +131,11 @@ def _background(seen: Evidence, width: int, stands_out: int | None, *, is_softma
     known = len(seen.labels)
     if known == width and seen.labels[0].lower() not in BACKGROUND:
         return False
+    if known and seen.labels[0].lower() in BACKGROUND:
+        return True
     if stands_out in (0, width - 1):
         return "last" if stands_out else True
-    named = bool(seen.labels) and seen.labels[0].lower() in BACKGROUND
-    return known == width - 1 or named or (not known and (is_softmax or width == 91))
+    return known == width - 1 or (not known and (is_softmax or width == 91))
 
 
 def _order(seen: Evidence, own: Tensor | None) -> str:

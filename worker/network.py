@@ -16,7 +16,7 @@ import openvino as ov
 from openvino import opset13 as op
 from openvino.preprocess import PrePostProcessor
 
-from worker import compiled_cache, heads, inputs
+from worker import compiled_cache, heads, inputs, integers
 from worker.heads import tensors
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
@@ -53,6 +53,7 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
         raise ModelError(f"Model {spec.name!r}: {error}.") from error
     try:
         model = core.read_model(path)
+        integers.widen(model)
         inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
         graph = ov.Model([_attach(head, model, spec, path)], model.get_parameters(), spec.name)
         _check_rows(graph, spec)

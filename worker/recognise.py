@@ -10,9 +10,10 @@ from typing import Any
 
 import openvino as ov
 
-from worker import evidence, families, heads, inputs, metadata
+from worker import evidence, families, heads, inputs, integers, metadata
 from worker.evidence import Evidence
 from worker.heads.tensors import Tensor
+from worker.integers import Range
 from worker.metadata import Facts
 from worker.models import ModelError, ModelSpec
 from worker.trained import BACKGROUND, Proposal
@@ -71,6 +72,7 @@ def recognise(
     given = dict(given or {})
     try:
         model = ov.Core().read_model(path)
+        span = integers.widen(model)
         facts = metadata.read(model, path)
         layout, size = _input(model, facts, given)
         inputs.settle(model, layout, size)
@@ -81,8 +83,8 @@ def recognise(
         raise ModelError(f"{path.name} {kind}. The fleet serves detectors with upright boxes.")
     chosen = _choose(seen, head, path.name)
     known, words = _labels(chosen, seen, "the list given" if labels else facts.source)
-    takes_bytes = model.input(0).get_element_type() == ov.Type.u8
-    fields, reasons = _fields(chosen, facts, given, takes_bytes=takes_bytes)
+    bytes_in = _bytes_in(model, span, chosen, facts, given)
+    fields, reasons = _fields(chosen, facts, given, bytes_in)
     base = ModelSpec(name=name, file=path.name, head=chosen.head, input_size=size, labels=known, layout=layout)
     return Recognised(replace(base, **fields), (f"head {chosen.head}: {chosen.why}.", words, *reasons))
 
@@ -185,16 +187,32 @@ def _labels(chosen: Proposal, seen: Evidence, source: str) -> tuple[tuple[str, .
     return numbered, f"{len(numbered)} labels: the file names none, so they are numbered; --labels FILE names them."
 
 
+def _bytes_in(
+    model: ov.Model, span: Range | None, chosen: Proposal, facts: Facts, given: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Say what mean and scale follow from what kind of numbers the picture is of, and why; nothing for floats."""
+    if span is None:
+        is_bytes = model.input(0).get_element_type() == ov.Type.u8
+        plain = {"mean": (0.0,) * 3, "scale": (1.0,) * 3}
+        return (plain, "its input takes bytes as they are") if is_bytes else ({}, "")
+    if {"mean", "scale"} <= set(given):
+        return {}, ""
+    try:
+        return integers.normal(span, facts.fields, chosen.fields)
+    except ValueError as error:
+        raise ModelError(f"It is not sure how pictures go in: {error}.") from error
+
+
 def _fields(
-    chosen: Proposal, facts: Facts, given: dict[str, Any], *, takes_bytes: bool
+    chosen: Proposal, facts: Facts, given: dict[str, Any], of_input: tuple[dict[str, Any], str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Put together what the user gave, what the file says and how the family is trained, in this order."""
-    bytes_in = {"mean": (0.0,) * 3, "scale": (1.0,) * 3} if takes_bytes else {}
+    bytes_in, told_of_input = of_input
     fields = {**chosen.fields, **facts.fields, **bytes_in, **given}
     fields["options"] = {**chosen.options, **given.get("options", {})}
     why = []
     if bytes_in:
-        why.append("mean, scale: its input takes bytes as they are.")
+        why.append(f"mean, scale: {told_of_input}.")
     if told := sorted(set(facts.fields) - set(given) - set(bytes_in)):
         why.append(f"{', '.join(told)}: from {facts.source}.")
     if guessed := sorted(set(chosen.fields) - set(facts.fields) - set(given) - set(bytes_in)):
