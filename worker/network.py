@@ -206,8 +206,9 @@ def _preprocess(graph: Any, spec: ModelSpec) -> Any:
 def _swap_red_and_blue(graph: Any) -> None:
     """Turn BGR into RGB right behind the input.
 
-    ``PrePostProcessor.convert_color`` turns the first convolution's weights instead. Of some TFLite files with weights
-    of 16 bits OpenVINO 2026.4 then compiles the weights as they were, so that RGB and BGR give the same boxes.
+    ``PrePostProcessor.convert_color`` turns the first convolution's weights instead. Of TFLite files with a head behind
+    them OpenVINO 2026.4 then compiles the weights as they were, so that RGB and BGR give the same boxes
+    (``tests/unit/worker/test_tflite.py``).
     """
     entry = graph.input(0)
     readers = list(entry.get_target_inputs())

@@ -62,6 +62,11 @@ def rows_of(path: Path, bgr: np.ndarray, **how: Any) -> np.ndarray:
     return rows[rows[:, 1] >= LEAST]
 
 
+def apart(some: np.ndarray, others: np.ndarray) -> float:
+    """Tell how far the loneliest of some rows is from its nearest among others, in whatever order they come."""
+    return float(np.abs(some[:, None] - others[None]).max(axis=2).min(axis=1).max())
+
+
 # ------------------------------------------------------------------------------------------------------- integers
 
 
@@ -147,6 +152,28 @@ def test_a_network_in_floats_is_left_as_it_is(save: Save):
     labels = networks.boxes_labels()
     integers.widen(labels)
     assert labels.outputs[1].get_element_type() == ov.Type.i64
+
+
+# -------------------------------------------------------------------------------------------------------- colours
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "int8"])
+def test_rgb_and_bgr_are_not_the_same(save: Save, kind: str):
+    """Given a TFLite detector, then RGB of a picture is BGR of the turned one, and not BGR of the picture as it is.
+
+    With OpenVINO's own step for colours both gave the same boxes here, without a word.
+    """
+    path, bgr = save(tflite.ssd(kind)), photo(1)
+    turned = np.ascontiguousarray(bgr[..., ::-1])
+
+    as_rgb, as_bgr, untouched = (
+        rows_of(path, picture, given={"colour": colour})
+        for colour, picture in (("RGB", bgr), ("BGR", turned), ("BGR", bgr))
+    )
+
+    assert len(as_rgb) == len(as_bgr) > 0
+    assert apart(as_rgb, as_bgr) < 0.01
+    assert apart(as_rgb, untouched) > 1
 
 
 # ---------------------------------------------------------------------------------------------------------- notes
