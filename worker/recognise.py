@@ -10,35 +10,12 @@ from typing import Any
 
 import openvino as ov
 
-from worker import evidence, families, heads, inputs, integers, metadata
+from worker import evidence, families, heads, inputs, integers, metadata, refusals
 from worker.evidence import Evidence
-from worker.heads.tensors import Tensor
 from worker.integers import Range
 from worker.metadata import Facts
 from worker.models import ModelError, ModelSpec
 from worker.trained import BACKGROUND, Proposal
-
-_CLASSIFIER = "is a classifier: it scores a whole picture and gives no boxes"
-_SEGMENTER = "is a segmenter: it gives a class to each place of a picture and no boxes"
-_MASKS = "gives instance masks"
-_ORIENTED = "gives oriented boxes"
-_KEYPOINTS = "is a network for poses"
-
-#: What the fleet does not serve, by the word for it in a network's own notes.
-_REFUSED = {
-    "classify": _CLASSIFIER,
-    "classification": _CLASSIFIER,
-    "segment": _MASKS,
-    "instance_segmentation": _MASKS,
-    "maskrcnn": _MASKS,
-    "segmentation": _SEGMENTER,
-    "semantic_segmentation": _SEGMENTER,
-    "obb": _ORIENTED,
-    "rotated_detection": _ORIENTED,
-    "pose": _KEYPOINTS,
-    "keypoint_detection": _KEYPOINTS,
-    "anomaly": "finds anomalies, not objects",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +56,7 @@ def recognise(
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"{path.name} cannot be used: {_said(error)}") from error
     seen = evidence.look(model, size, layout, facts, labels or facts.labels)
-    if (head is None or head in heads.HEADS) and (kind := refusal(seen)):
+    if (head is None or head in heads.HEADS) and (kind := refusals.refusal(seen)):
         raise ModelError(f"{path.name} {kind}. The fleet serves detectors with upright boxes.")
     chosen = _choose(seen, head, path.name)
     known, words = _labels(chosen, seen, "the list given" if labels else facts.source)
@@ -87,57 +64,6 @@ def recognise(
     fields, reasons = _fields(chosen, facts, given, bytes_in)
     base = ModelSpec(name=name, file=path.name, head=chosen.head, input_size=size, labels=known, layout=layout)
     return Recognised(replace(base, **fields), (f"head {chosen.head}: {chosen.why}.", words, *reasons))
-
-
-def refusal(seen: Evidence) -> str | None:
-    """Return what the network is, if it is none that the fleet serves."""
-    task = "anomaly" if seen.facts.task.startswith("anomaly") else seen.facts.task
-    if task in _REFUSED:
-        return f"{_REFUSED[task]} (task {seen.facts.task!r} in {seen.facts.source})"
-    kind = _one(seen) if len(seen.outputs) == 1 else _MASKS if _has_masks(seen) else None
-    return f"{kind} (outputs {seen.shapes})" if kind else None
-
-
-def _one(seen: Evidence) -> str | None:
-    """Return what a network with one output is, if it is none that the fleet serves."""
-    (one,) = seen.outputs
-    flat = [side for side in one.shape if side != 1]
-    if len(flat) == 1 and one.shape[0] in (1, -1) and one.width != 7:
-        return _CLASSIFIER
-    is_map = len(one.shape) == 4 and one.width != 7 and _is_map(one.shape, seen.size)
-    if is_map or one.shape[1:] == seen.size:
-        return _SEGMENTER
-    return _ORIENTED if _is_turned(one, seen) else None
-
-
-def _has_masks(seen: Evidence) -> bool:
-    names = {name.lower() for one in seen.outputs for name in one.names}
-    if names & {"masks", "pred_masks", "detection_masks"}:
-        return True
-    return sorted(len(one.shape) for one in seen.outputs) == [3, 4] and _has_prototypes(seen)
-
-
-def _has_prototypes(seen: Evidence) -> bool:
-    """Tell whether one output is a row of coefficients for each cell and the other the masks they belong to."""
-    rows, masks = sorted(seen.outputs, key=lambda one: len(one.shape))
-    cells = seen.cells(8, 16, 32)
-    return bool({cells, 3 * cells} & set(rows.shape[1:])) and _is_map(masks.shape, seen.size)
-
-
-def _is_map(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
-    """Tell whether an output has a place for each 8 x 8 pixels of the input or fewer, in either layout."""
-    return any(tall * 8 >= size[0] and long * 8 >= size[1] for tall, long in (shape[2:], shape[1:3]))
-
-
-def _is_turned(one: Tensor, seen: Evidence) -> bool:
-    """Tell whether YOLOv8's rows have a value more than a box and scores, and it is an angle."""
-    if len(one.shape) != 3 or one.width != seen.cells(8, 16, 32) or one.shape[1] < 6:
-        return False
-    values = seen.run(one, turned=True)
-    if values is None:
-        return False
-    fits = evidence.is_part(values[:, 4:-1]) or len(seen.labels) == one.shape[1] - 5
-    return fits and not evidence.is_part(values[:, -1])
 
 
 def _input(model: ov.Model, facts: Facts, given: dict[str, Any]) -> tuple[str, tuple[int, int]]:
