@@ -31,8 +31,14 @@ class Recognised:
     why: tuple[str, ...]
 
 
-def recognise(
-    path: Path, name: str, *, labels: tuple[str, ...] = (), head: str | None = None, given: dict[str, Any] | None = None
+def recognise(  # noqa: PLR0913 - what the user said, and what the file did
+    path: Path,
+    name: str,
+    *,
+    labels: tuple[str, ...] = (),
+    head: str | None = None,
+    given: dict[str, Any] | None = None,
+    known: Proposal | None = None,
 ) -> Recognised:
     """Read the network at ``path`` and describe it as the model ``name``.
 
@@ -42,6 +48,7 @@ def recognise(
         labels: of its classes, if the user gave some; else those in the file.
         head: given by the user, who is believed.
         given: other fields of the model.toml that the user gave, options among them.
+        known: what it is, where its file said so; nothing else is thought of then.
 
     Raises:
         ModelError: it cannot be read, is not sure, does not fit what was given, or is no detector of upright boxes.
@@ -58,11 +65,11 @@ def recognise(
     seen = evidence.look(model, size, layout, facts, labels or facts.labels)
     if (head is None or head in heads.HEADS) and (kind := refusals.refusal(seen)):
         raise ModelError(f"{path.name} {kind}. The fleet serves detectors with upright boxes.")
-    chosen = _choose(seen, head, path.name)
-    known, words = _labels(chosen, seen, "the list given" if labels else facts.source)
+    chosen = _choose(seen, head, path.name, [known] if known else families.proposals(seen))
+    names, words = _labels(chosen, seen, "the list given" if labels else facts.source)
     bytes_in = _bytes_in(model, span, chosen, facts, given)
     fields, reasons = _fields(chosen, facts, given, bytes_in)
-    base = ModelSpec(name=name, file=path.name, head=chosen.head, input_size=size, labels=known, layout=layout)
+    base = ModelSpec(name=name, file=path.name, head=chosen.head, input_size=size, labels=names, layout=layout)
     return Recognised(replace(base, **fields), (f"head {chosen.head}: {chosen.why}.", words, *reasons))
 
 
@@ -74,8 +81,7 @@ def _input(model: ov.Model, facts: Facts, given: dict[str, Any]) -> tuple[str, t
     return layout, (int(size[0]), int(size[1]))
 
 
-def _choose(seen: Evidence, head: str | None, file: str) -> Proposal:
-    found = families.proposals(seen)
+def _choose(seen: Evidence, head: str | None, file: str, found: list[Proposal]) -> Proposal:
     known = len(seen.labels)
     fitting = [one for one in found if not known or one.classes in (None, known) or _drops_first(one, seen)]
     if head is not None:

@@ -83,3 +83,26 @@ def _vector(data: bytearray, content: bytes, length: int, width: int) -> int:
     start = len(data)
     data.extend(struct.pack("<I", length) + content)
     return start
+
+
+def options(values: dict[str, float]) -> bytes:
+    """Give a FlexBuffer that is a map of whole numbers, truths and floats, four bytes each."""
+    data, places = bytearray(), []
+    names = sorted(values)
+    for name in names:
+        places.append(len(data))
+        data.extend(name.encode() + b"\0")
+    _pad(data, 4)
+    data.extend(struct.pack("<I", len(names)))
+    keys = len(data)
+    for place in places:
+        data.extend(struct.pack("<I", len(data) - place))
+    data.extend(struct.pack("<III", len(data) - keys, 4, len(names)))
+    start = len(data)
+    for name in names:
+        data.extend(struct.pack("<f" if isinstance(values[name], float) else "<I", values[name]))
+    kinds = {float: 3, bool: 26, int: 1}
+    data.extend(bytes(kinds[type(values[name])] << 2 | 2 for name in names))
+    data.extend(bytes(-len(data) % 4))
+    data.extend(struct.pack("<IBB", len(data) - start, 9 << 2 | 2, 4))
+    return bytes(data)

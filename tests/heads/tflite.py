@@ -1,16 +1,17 @@
 """Small TFLite files: in floats of 32 or 16 bits, or in integers throughout, as converters write them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tests.heads.drawing import CLASSES, SIZE
-from tests.heads.flatbuffer import Scalar, Table, dumps
+from tests.heads.flatbuffer import Scalar, Table, dumps, options
 
 #: Numbers of TFLite's schema: types of tensors, operators, and the tables of their options.
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int8": 9}
 ADD, CONCATENATION, CONV_2D, DEQUANTIZE, LOGISTIC, MUL, RESHAPE, QUANTIZE = 0, 2, 3, 6, 14, 18, 22, 114
+_CUSTOM = 32
 _OPTIONS = {ADD: 11, CONCATENATION: 10, CONV_2D: 1, MUL: 21, RESHAPE: 17}
 #: Versions of the operators that know integers of 8 bits.
 _VERSIONS = {ADD: 2, CONCATENATION: 2, CONV_2D: 3, DEQUANTIZE: 3, LOGISTIC: 2, MUL: 2}
@@ -28,13 +29,19 @@ def byte(value: int) -> Scalar:
     return Scalar("b", value)
 
 
+def _code(operator: int | str) -> Table:
+    if isinstance(operator, str):
+        return {0: byte(_CUSTOM), 1: operator, 2: i32(1), 3: i32(_CUSTOM)}
+    return {0: byte(operator), 2: i32(_VERSIONS.get(operator, 1)), 3: i32(operator)}
+
+
 class Net:
     """Puts a file together: ``tensor`` and ``op`` add to it, ``dumps`` gives it."""
 
     def __init__(self) -> None:
         self.buffers: list[Table] = [{}]
         self.tensors: list[Table] = []
-        self.codes: list[int] = []
+        self.codes: list[int | str] = []
         self.ops: list[Table] = []
 
     def tensor(
@@ -74,6 +81,12 @@ class Net:
         self.ops.append(table)
         return output
 
+    def end(self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: bytes) -> None:
+        """Add an operator that TFLite knows by its name only."""
+        self.codes.append(name)
+        code = u32(len(self.codes) - 1)
+        self.ops.append({0: code, 1: np.array(inputs, np.int32), 2: np.array(outputs, np.int32), 5: options})
+
     def dumps(self, entry: int, outputs: Sequence[int], metadata: bytes = b"") -> bytes:
         """Give the file, with metadata in it if there is any."""
         graph: Table = {
@@ -83,7 +96,7 @@ class Net:
             3: self.ops,
             4: "main",
         }
-        codes = [{0: byte(code), 2: i32(_VERSIONS.get(code, 1)), 3: i32(code)} for code in self.codes]
+        codes = [_code(one) for one in self.codes]
         model: Table = {0: u32(3), 1: codes, 2: [graph], 3: "drawn", 4: [*self.buffers]}
         if metadata:
             model[4].append({0: metadata})
@@ -154,8 +167,19 @@ class Drawn(Net):
         return self.op(CONCATENATION, parts, self.values(name, shape), {0: i32(1), 1: byte(0)})
 
 
-def ssd(kind: str, seed: int = 12, *, classes: int = CLASSES + 1, metadata: bytes = b"", **how: Any) -> bytes:
-    """Raw boxes and scores for the anchors of SSD MobileNet, as :func:`tests.heads.networks.ssd_raw`."""
+def ssd(
+    kind: str,
+    seed: int = 12,
+    *,
+    classes: int = CLASSES + 1,
+    metadata: bytes = b"",
+    end: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> bytes:
+    """Raw boxes and scores for the anchors of SSD MobileNet, as :func:`tests.heads.networks.ssd_raw`.
+
+    With ``end``, which has ``anchors`` and ``options``, what suppresses them stands behind.
+    """
     one, strides = Drawn(kind, seed, **how), (16, 32, 64, 128)
     counts = [-(-SIZE[0] // stride) * -(-SIZE[1] // stride) * (6 if at else 3) for at, stride in enumerate(strides)]
     outputs = []
@@ -165,7 +189,26 @@ def ssd(kind: str, seed: int = 12, *, classes: int = CLASSES + 1, metadata: byte
             for at, stride in enumerate(strides)
         ]
         outputs.append(one.stacked(f"raw_outputs/{name}", parts, [1, sum(counts), width]))
-    return one.dumps(one.entry, outputs, metadata)
+    return one.dumps(one.entry, outputs if end is None else _ended(one, outputs, end), metadata)
+
+
+def _ended(one: Drawn, raw: Sequence[int], end: Mapping[str, Any]) -> list[int]:
+    """Put TensorFlow's last operator for detectors behind raw boxes and scores, with these anchors."""
+    shape = one.tensors[raw[1]][0]
+    boxes, scores = raw[0], one.op(LOGISTIC, [raw[1]], one.values("scores/01", shape, 1 / 256, 0))
+    if one.kind == "int8":  # of which that operator knows nothing
+        boxes = one.op(DEQUANTIZE, [boxes], one.tensor("boxes/wide", one.tensors[boxes][0]))
+        scores = one.op(DEQUANTIZE, [scores], one.tensor("scores/wide", shape))
+    anchors = np.array(end["anchors"], np.float32)
+    if one.kind == "uint8":
+        constant = one.tensor("anchors", anchors.shape, "uint8", data=np.round(anchors / 0.01), scale=0.01)
+    else:
+        constant = one.tensor("anchors", anchors.shape, data=anchors)
+    shapes = ([1, 10, 4], [1, 10], [1, 10], [1])
+    found = [one.tensor(f"TFLite_Detection_PostProcess:{number}", shape) for number, shape in enumerate(shapes)]
+    said = {"max_detections": 10, "max_classes_per_detection": 1, "nms_score_threshold": 0.001}
+    one.end("TFLite_Detection_PostProcess", [boxes, scores, constant], found, options(said | dict(end["options"])))
+    return found
 
 
 def notes(
