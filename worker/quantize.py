@@ -144,6 +144,8 @@ def _make(spec: ModelSpec, path: Path, draft: Path, order: Order, pictures: Sequ
     nncf.set_log_level(logging.ERROR)
     try:
         model = ov.Core().read_model(path)
+        if any(one.get_type_name() == "FakeQuantize" for one in model.get_ops()):
+            raise ModelError(f"{spec.name!r} is in integers already; take the network in floats.")
         inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
         kind = model.input(0).get_element_type().to_dtype()
         dataset = nncf.Dataset([tensor for tensor, _ in pictures], lambda tensor: _prepared(tensor, spec, kind))

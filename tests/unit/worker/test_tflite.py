@@ -154,6 +154,18 @@ def test_a_network_in_floats_is_left_as_it_is(save: Save):
     assert labels.outputs[1].get_element_type() == ov.Type.i64
 
 
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_a_trial_run_out_of_a_network_s_range_is_not_believed_alone(save: Save, kind: str):
+    """Given a network for -1 to 1, then what it makes of 0 to 255 decides nothing: scores are for a sigmoid."""
+    path = save(tflite.ssd(kind))
+
+    options = recognise.recognise(path, "mine", labels=LABELS).spec.options
+
+    assert (options["scores"], options["background"]) == ("sigmoid", True)
+    with pytest.raises(ModelError, match="It is not sure what"):
+        recognise.recognise(path, "mine")
+
+
 # -------------------------------------------------------------------------------------------------------- colours
 
 
