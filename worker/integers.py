@@ -17,8 +17,9 @@ from openvino import opset13 as op
 
 _WHOLE = {ov.Type.u8: (0.0, 255.0), ov.Type.i8: (-128.0, 127.0)}
 
-#: What may stand between a picture and where its integers become values.
-_PASSED = ("Transpose", "Convert", "Reshape")
+#: What only moves numbers about, and what may stand between a picture and where its integers become values.
+_MOVED = ("Transpose", "Reshape", "Squeeze", "Unsqueeze")
+_PASSED = (*_MOVED, "Convert")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +93,24 @@ def widen(model: ov.Model) -> Range | None:
 
 def _widen_output(port: Any) -> None:
     """Let an output end where its values were rounded, before they became integers."""
-    result = port.get_node()
-    whole = result.input_value(0)
-    if whole.get_element_type() not in _WHOLE:
+    last = port.get_node()
+    if last.input_value(0).get_element_type() not in _WHOLE:
         return
-    rounded = whole.get_node().input_value(0).get_node() if whole.get_node().get_type_name() == "Convert" else None
+    while last.input_value(0).get_node().get_type_name() in _MOVED:  # what OpenVINO has put behind the step to integers
+        last = last.input_value(0).get_node()
+    whole = last.input_value(0).get_node()
+    rounded = whole.input_value(0).get_node() if whole.get_type_name() == "Convert" else None
     if rounded is None or rounded.get_type_name() != "FakeQuantize":
-        kind = whole.get_element_type().get_type_name()
+        kind = port.get_element_type().get_type_name()
         raise ValueError(
             f"its output {min(port.get_names(), default='?')!r} is of integers ({kind}), and nothing says what they "
             "stand for; convert the network with outputs in floats"
         )
+    names = port.get_names()
     values, low, high = (rounded.input_value(number) for number in range(3))
     again = op.fake_quantize(values, low, high, low, high, rounded.get_attributes()["levels"])
-    again.output(0).set_names(port.get_names())
-    result.input(0).replace_source_output(again.output(0))
+    last.input(0).replace_source_output(again.output(0))
+    port.get_node().input_value(0).set_names(names)
 
 
 def _widen_input(model: ov.Model, entry: Any, span: Range) -> None:

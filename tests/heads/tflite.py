@@ -10,11 +10,11 @@ from tests.heads.flatbuffer import Scalar, Table, dumps, options
 
 #: Numbers of TFLite's schema: types of tensors, operators, and the tables of their options.
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int8": 9}
-ADD, CONCATENATION, CONV_2D, DEQUANTIZE, LOGISTIC, MUL, RESHAPE, QUANTIZE = 0, 2, 3, 6, 14, 18, 22, 114
+ADD, CONCATENATION, CONV_2D, DEQUANTIZE, LOGISTIC, MUL, RESHAPE, QUANTIZE, TRANSPOSE = 0, 2, 3, 6, 14, 18, 22, 114, 39
 _CUSTOM = 32
-_OPTIONS = {ADD: 11, CONCATENATION: 10, CONV_2D: 1, MUL: 21, RESHAPE: 17}
+_OPTIONS = {ADD: 11, CONCATENATION: 10, CONV_2D: 1, MUL: 21, RESHAPE: 17, TRANSPOSE: 26}
 #: Versions of the operators that know integers of 8 bits.
-_VERSIONS = {ADD: 2, CONCATENATION: 2, CONV_2D: 3, DEQUANTIZE: 3, LOGISTIC: 2, MUL: 2}
+_VERSIONS = {ADD: 2, CONCATENATION: 2, CONV_2D: 3, DEQUANTIZE: 3, LOGISTIC: 2, MUL: 2, TRANSPOSE: 2}
 
 
 def i32(value: int) -> Scalar:
@@ -162,9 +162,14 @@ class Drawn(Net):
         wanted = self.tensor(f"{name}/shape", [len(shape)], "int32", data=np.array(shape))
         return self.op(RESHAPE, [value, wanted], self.values(f"{name}/rows", shape), {0: np.array(shape, np.int32)})
 
-    def stacked(self, name: str, parts: Sequence[int], shape: Sequence[int]) -> int:
-        """Add rows under each other."""
-        return self.op(CONCATENATION, parts, self.values(name, shape), {0: i32(1), 1: byte(0)})
+    def stacked(self, name: str, parts: Sequence[int], shape: Sequence[int], *, axis: int = 1, **how: Any) -> int:
+        """Add rows under each other, or beside each other."""
+        return self.op(CONCATENATION, parts, self.values(name, shape, **how), {0: i32(axis), 1: byte(0)})
+
+    def unit(self, value: int) -> int:
+        """Add what a sigmoid makes of values, of which the integers count 256ths."""
+        shape = self.tensors[value][0]
+        return self.op(LOGISTIC, [value], self.values(f"unit{value}", shape, 1 / 256, 0))
 
 
 def ssd(
@@ -192,10 +197,24 @@ def ssd(
     return one.dumps(one.entry, outputs if end is None else _ended(one, outputs, end), metadata)
 
 
+def yolov8(kind: str, seed: int = 3, *, classes: int = CLASSES) -> bytes:
+    """``[1, 4 + C, cells]``, boxes of 0 to 1, for a picture of 0 to 1: Ultralytics' exports in floats and integers."""
+    one, strides = Drawn(kind, seed, step=1 / 255, zero=0), (8, 16, 32)
+    count = sum(-(-SIZE[0] // stride) * -(-SIZE[1] // stride) for stride in strides)
+    parts = []
+    for name, width, shift in (("boxes", 4, 0.0), ("scores", classes, -3.0)):
+        raw = [one.rows(f"{name}{stride}", width, stride, gain=3.0, shift=shift) for stride in strides]
+        parts.append(one.unit(one.stacked(name, raw, [1, count, width])))
+    how = {"step": 1 / 256, "zero": 0}
+    joined = one.stacked("joined", parts, [1, count, 4 + classes], axis=2, **how)
+    order = one.tensor("order", [3], "int32", data=np.array([0, 2, 1]))
+    found = one.op(TRANSPOSE, [joined, order], one.values("Identity", [1, 4 + classes, count], **how), {})
+    return one.dumps(one.entry, [found])
+
+
 def _ended(one: Drawn, raw: Sequence[int], end: Mapping[str, Any]) -> list[int]:
     """Put TensorFlow's last operator for detectors behind raw boxes and scores, with these anchors."""
-    shape = one.tensors[raw[1]][0]
-    boxes, scores = raw[0], one.op(LOGISTIC, [raw[1]], one.values("scores/01", shape, 1 / 256, 0))
+    boxes, scores, shape = raw[0], one.unit(raw[1]), one.tensors[raw[1]][0]
     if one.kind == "int8":  # of which that operator knows nothing
         boxes = one.op(DEQUANTIZE, [boxes], one.tensor("boxes/wide", one.tensors[boxes][0]))
         scores = one.op(DEQUANTIZE, [scores], one.tensor("scores/wide", shape))

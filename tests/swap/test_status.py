@@ -1,5 +1,6 @@
 """What serves is seen by whoever looks at the fleet."""
 
+import json
 import time
 
 import pytest
@@ -8,7 +9,7 @@ from redis import Redis
 
 from producer import Client, UnknownModel
 from producer.cli import main
-from producer.wire import WORKERS_KEY
+from producer.wire import MODELS_KEY, WORKERS_KEY
 from tests.integration.kit import eventually
 from tests.swap.conftest import Marks
 from tests.swap.versions import NAME, picture
@@ -68,3 +69,16 @@ def test_an_unknown_model_is_an_error_within_a_second(marks: Marks, restarted: b
             with pytest.raises(UnknownModel, match=NAME):
                 client.submit(picture(60), model=name)
             assert time.monotonic() - began < 1
+
+
+def test_a_model_whose_workers_are_away_keeps_its_queue(marks: Marks, redis: Redis) -> None:
+    """Given one of two models that nobody serves now, then its jobs wait; a third name is an error within a second."""
+    marks.start()
+    redis.hset(MODELS_KEY, "away", json.dumps({"digest": "0", "seen_at": 0}))
+    with Client(marks.url) as client:
+        assert client.detect(picture(60)).model == NAME  # the only one that is served needs no name
+        client.submit(picture(60), model="away").cancel()
+        began = time.monotonic()
+        with pytest.raises(UnknownModel, match=f"'nobody'; there are away, {NAME}"):
+            client.submit(picture(60), model="nobody")
+        assert time.monotonic() - began < 1

@@ -1,5 +1,6 @@
 """TFLite files as converters write them: integers throughout, notes of TensorFlow's tools, weights of 16 bits."""
 
+import json
 import struct
 import zipfile
 from collections.abc import Callable
@@ -93,6 +94,36 @@ def test_a_network_in_integers_gives_the_boxes_of_the_one_in_floats(
             assert abs(near.score - row[1]) < 0.05
         seen += len(rows)
     assert seen > 10
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_ultralytics_exports_in_integers_give_the_boxes_of_those_in_floats(save: Save, tmp_path: Path, kind: str):
+    """Given YOLOv8 in integers with its notes behind, then boxes are the float one's, decoded by numpy.
+
+    An integer of its boxes is a 256th of the picture, and what is before them counts in 0.08: TensorFlow's own runtime
+    gives the very same integers, up to four pixels from the floats.
+    """
+    plain = tmp_path / "plain.tflite"
+    plain.write_bytes(tflite.yolov8("float32"))
+    compiled = ov.compile_model(plain, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    said = {"task": "detect", "names": dict(enumerate(LABELS)), "imgsz": list(drawing.SIZE)}
+    path = save(tflite.yolov8(kind), {"metadata.json": json.dumps(said)})
+    spec = recognise.recognise(path, "mine").spec
+    assert (spec.head, spec.options, spec.labels) == ("yolov8", {"normalised": True}, LABELS)
+    assert (spec.mean, spec.scale, spec.resize) == ((0.0,) * 3, (255.0,) * 3, "letterbox")
+    net = network.load(replace(spec, iou=reference.OVERLAP), path, F32, 1)
+    for seed in range(3):
+        bgr = photo(seed)
+        results = compiled({0: bgr[..., ::-1].astype(np.float32) / 255})
+        objects = reference.yolov8_tflite([np.array(results[0])])
+
+        (rows,) = net.compiled({0: bgr}).values()
+
+        strong = rows[rows[:, 1] >= 0.5]
+        assert len(strong) > 3
+        for row in strong:
+            fitting = [one for one in objects if one.label == row[0] and abs(one.score - row[1]) < 0.05]
+            assert min(np.abs(row[2:6] - one.box).max() for one in fitting) < 4
 
 
 @pytest.mark.parametrize(
