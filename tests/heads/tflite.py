@@ -113,16 +113,18 @@ _STEP = 0.08
 class Drawn(Net):
     """A network of convolutions over a picture of -1 to 1, the same in floats and in integers of 8 bits."""
 
-    def __init__(self, kind: str, seed: int, *, step: float = 1 / 127.5, zero: int = 127) -> None:
+    def __init__(
+        self, kind: str, seed: int, *, step: float = 1 / 127.5, zero: int = 127, raw_step: float = _STEP
+    ) -> None:
         super().__init__()
-        self.kind, self.random, self.step = kind, np.random.default_rng(seed), step
+        self.kind, self.random, self.step, self.raw_step = kind, np.random.default_rng(seed), step, raw_step
         self.low = _LEAST.get(kind, 0)
         self.entry = self.values("picture", [1, *SIZE, 3], step, zero)
 
-    def values(self, name: str, shape: Sequence[int], step: float = _STEP, zero: int = 128) -> int:
-        """Add a tensor of values, each ``step`` an integer where integers are wanted."""
+    def values(self, name: str, shape: Sequence[int], step: float = 0.0, zero: int = 128) -> int:
+        """Add a tensor of values, each ``step`` an integer where integers are wanted; 0: as raw values are."""
         if self.kind in _LEAST:
-            return self.tensor(name, shape, self.kind, scale=step, zero=zero + self.low)
+            return self.tensor(name, shape, self.kind, scale=step or self.raw_step, zero=zero + self.low)
         return self.tensor(name, shape)
 
     def rows(
@@ -199,7 +201,7 @@ def ssd(
 
 def yolov8(kind: str, seed: int = 3, *, classes: int = CLASSES) -> bytes:
     """``[1, 4 + C, cells]``, boxes of 0 to 1, for a picture of 0 to 1: Ultralytics' exports in floats and integers."""
-    one, strides = Drawn(kind, seed, step=1 / 255, zero=0), (8, 16, 32)
+    one, strides = Drawn(kind, seed, step=1 / 255, zero=0, raw_step=0.04), (8, 16, 32)
     count = sum(-(-SIZE[0] // stride) * -(-SIZE[1] // stride) for stride in strides)
     parts = []
     for name, width, shift in (("boxes", 4, 0.0), ("scores", classes, -3.0)):

@@ -97,10 +97,12 @@ def test_a_network_in_integers_gives_the_boxes_of_the_one_in_floats(
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
-def test_ultralytics_exports_in_integers_give_the_boxes_of_those_in_floats(save: Save, tmp_path: Path, kind: str):
+def test_ultralytics_exports_in_integers_give_the_boxes_of_those_in_floats(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
     """Given YOLOv8 in integers with its notes behind, then boxes are the float one's, decoded by numpy.
 
-    An integer of its boxes is a 256th of the picture, and what is before them counts in 0.08: TensorFlow's own runtime
+    An integer of its boxes is a 256th of the picture, and what is before them counts in 0.04: TensorFlow's own runtime
     gives the very same integers, up to four pixels from the floats.
     """
     plain = tmp_path / "plain.tflite"
@@ -112,6 +114,7 @@ def test_ultralytics_exports_in_integers_give_the_boxes_of_those_in_floats(save:
     assert (spec.head, spec.options, spec.labels) == ("yolov8", {"normalised": True}, LABELS)
     assert (spec.mean, spec.scale, spec.resize) == ((0.0,) * 3, (255.0,) * 3, "letterbox")
     net = network.load(replace(spec, iou=reference.OVERLAP), path, F32, 1)
+    monkeypatch.setattr(reference, "OVERLAP", 1.0)  # of two that are nearly alike either may be the better one
     for seed in range(3):
         bgr = photo(seed)
         results = compiled({0: bgr[..., ::-1].astype(np.float32) / 255})
