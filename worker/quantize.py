@@ -141,7 +141,7 @@ def _prepared(tensor: npt.NDArray[np.uint8], spec: ModelSpec, kind: Any) -> npt.
 
 def _make(spec: ModelSpec, path: Path, draft: Path, order: Order, pictures: Sequence[Input]) -> tuple[ModelSpec, Path]:
     """Quantise the network at ``path`` into the folder ``draft``, with all that belongs to the model."""
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # set_log_level also sets whatever handlers others have put there
     try:
         model = ov.Core().read_model(path)
         if any(one.get_type_name() == "FakeQuantize" for one in model.get_ops()):
