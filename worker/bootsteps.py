@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,8 +32,12 @@ logger = logging.getLogger(__name__)
 #: How often within one visibility timeout a lease is renewed, at least: two may fail before the job goes to another.
 RENEWALS = 3
 
-#: Seconds after which a worker says for the first time that it lives: one that cannot start has ended by then.
+#: Seconds after which a worker says for the first time that it lives, unless it takes jobs before: one that cannot
+#: start has ended by then.
 SETTLED_AFTER_S = 0.5
+
+#: Longest wait for Redis to hear a worker's goodbye; it is forgotten without one, only later.
+GOODBYE_WITHIN_S = 1.0
 
 #: Seconds between two renewals at most; they are the worker's pulse as well.
 PULSE_S = 2.0
@@ -87,36 +91,55 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Runs the sweep for as long as the worker lives, and says that it does; it reconnects by itself."""
 
     def __init__(self, worker: Any, **_: Any) -> None:
-        self._over = threading.Event()
+        self._settled, self._leaving, self._over = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, worker: Any) -> None:
         """Start the thread."""
+        signals.worker_ready.connect(self._settle, weak=False)
         work = ([queue.name for queue in worker.app.conf.task_queues], worker.hostname)
         self._thread = threading.Thread(target=self._work, args=work, name="ledger-sweep", daemon=True)
         self._thread.start()
 
+    def close(self, worker: Any) -> None:
+        """Say goodbye, the first thing when a worker stops: one that drains serves nobody who comes now."""
+        self._leaving.set()
+
     def stop(self, worker: Any) -> None:
-        """End the thread at the next opportunity."""
+        """End the thread; it says goodbye before, if Redis is there to hear it."""
+        self._leaving.set()
         self._over.set()
+        if self._thread is not None:
+            self._thread.join(GOODBYE_WITHIN_S)
 
     terminate = stop
+
+    def _settle(self, **_: Any) -> None:
+        self._settled.set()
 
     def _work(self, queues: list[str], name: str) -> None:
         limits = {"socket_timeout": 3, "socket_connect_timeout": 3, "socket_keepalive": True}
         pool = address.pool(settings.load().url, retry=Retry(NoBackoff(), 0), **limits)
         with InsistentRedis.from_pool(pool) as redis:
             sweep = Sweep(redis, queues)
-            pause_s = SETTLED_AFTER_S
-            while not self._over.wait(pause_s):
+            self._settled.wait(SETTLED_AFTER_S)
+            pause_s = 0.0
+            while not self._leaving.wait(pause_s):
                 pause_s = SWEEP_EVERY_S
-                try:
-                    say_alive(redis, name)
-                    sweep.run()
-                except RedisError as error:
-                    logger.warning("ledger.sweep_failed error=%s", error)
-                except Exception:
-                    logger.exception("ledger.sweep_failed")
+                _try(say_alive, redis, name)
+                _try(sweep.run)
+            _try(redis.zrem, WORKERS_KEY, name)
+            while not self._over.wait(SWEEP_EVERY_S):
+                _try(sweep.run)
+
+
+def _try(work: Callable[..., Any], *args: Any) -> None:
+    try:
+        work(*args)
+    except RedisError as error:
+        logger.warning("ledger.sweep_failed error=%s", error)
+    except Exception:
+        logger.exception("ledger.sweep_failed")
 
 
 def say_alive(redis: Redis, name: str) -> None:

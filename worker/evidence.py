@@ -4,7 +4,9 @@ Stage: at ``fleet-worker models add``, between :mod:`worker.metadata` and :mod:`
 what shapes do not: whether scores were put through a sigmoid already, whether boxes are pixels or 0 to 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ from worker.heads.tensors import Tensor
 from worker.metadata import Facts
 
 Values = npt.NDArray[np.float64]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,11 @@ class Evidence:
             table = found.reshape(-1, found.shape[-1]) if found.ndim else found.reshape(1, 1)
             tables.append(table.T if turned else table)
         return np.concatenate(tables) if tables else None
+
+    def each(self, one: Tensor) -> list[Values]:
+        """Return what each trial run gave for an output, as rows of its last size."""
+        index = self.outputs.index(one)
+        return [values[index].reshape(-1, values[index].shape[-1]) for values in self.runs if values[index].ndim]
 
     def cells(self, *strides: int) -> int:
         """Return how many cells grids of these strides have on the input."""
@@ -113,6 +122,14 @@ def are_rare(values: Values | None) -> bool:
     Those for a softmax only have to be lower than the background's.
     """
     return values is not None and values.size > 0 and float((1 / (1 + np.exp(-np.clip(values, -50, 50)))).mean()) < 0.2
+
+
+def agreed(values: Sequence[T]) -> T | None:
+    """Return what all trial runs say; None where they do not agree, or there are none.
+
+    One of the two pictures may be none that the network knows, and what it says of that is not to be believed alone.
+    """
+    return values[0] if values and all(one == values[0] for one in values) else None
 
 
 def favoured(values: Values | None) -> int | None:

@@ -6,11 +6,16 @@ of families; each gives what the outputs could be, with the reason, and whether 
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from worker import families_boxes, families_distributions, trained
-from worker.evidence import Evidence, are_corners, are_whole, is_part, is_unit, sums_to_one
+from worker.evidence import Evidence, Values, are_corners, are_whole, is_part, is_unit, sums_to_one
 from worker.heads import blazeface
 from worker.heads.tensors import Tensor
 from worker.trained import Proposal
+
+#: Values of a box in YOLOv8's networks for poses: the box, a score, and three for each of 17 points.
+POSE = 4 + 1 + 3 * 17
 
 
 def proposals(seen: Evidence) -> list[Proposal]:
@@ -36,14 +41,16 @@ def one_output(seen: Evidence) -> Iterator[Proposal]:
     if width in (three, four) and rows >= 5 and len(seen.outputs) == 1:
         turned = seen.run(one, turned=True)
         unit = {"normalised": True} if turned is not None and is_unit(turned[:, :4]) else {}
-        is_scored = turned is not None and is_part(turned[:, 4:])
+        is_scored = turned is not None and is_part(turned[:, 4:]) and rows != POSE and not _is_odd(turned[:, 4:])
         sure = is_scored or len(seen.labels) == rows - 4
         why = f"[1,4+C,N] with N = {width} cells, one for each box"
+        why += f" of {rows - 4} classes, unless it is a network for poses, with 17 points each" if rows == POSE else ""
         yield Proposal("yolov8", why, sure, rows - 4, unit, trained.YOLO8)
     if rows in (3 * three, 3 * four) and width >= 6:
         unit = {"normalised": True} if values is not None and is_unit(values[:, :4]) else {}
+        sure = values is None or is_part(values[:, 4:]) or len(seen.labels) == width - 5
         why = f"[1,N,5+C] with N = {rows}, three anchors a cell"
-        yield Proposal("yolov5", why, True, width - 5, unit, trained.YOLO)
+        yield Proposal("yolov5", why, sure, width - 5, unit, trained.YOLO)
     if rows in (three, four) and width >= 6 and len(seen.outputs) == 1:
         yield from _per_cell(seen, one, (8, 16, 32) if rows == three else (8, 16, 32, 64))
     if values is not None and width == 6 and is_part(values[:, 4]) and are_whole(values[:, 5]):
@@ -53,6 +60,12 @@ def one_output(seen: Evidence) -> Iterator[Proposal]:
     elif width > 4 and rows <= 1000 and is_part(values) and rows not in (three, four):
         sure = len(seen.labels) == width - 4 and values is not None and not are_corners(values[:, :4])
         yield Proposal("detr", "[1,Q,4+C], all of it 0 to 1", sure, width - 4, {"scores": "none"}, trained.RT_DETR)
+
+
+def _is_odd(scores: Values) -> bool:
+    """Tell whether the last score is high where all others are low, as an angle is."""
+    middles = np.median(scores, axis=0)
+    return len(middles) > 1 and bool(middles[-1] > 0.1 and middles[-1] > 4 * middles[:-1].max())
 
 
 def _per_cell(seen: Evidence, one: Tensor, strides: tuple[int, ...]) -> Iterator[Proposal]:

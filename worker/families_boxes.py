@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from worker import trained
-from worker.evidence import Evidence, Values, are_corners, are_rare, favoured, is_part, is_unit, sums_to_one
+from worker.evidence import Evidence, Values, agreed, are_corners, are_rare, favoured, is_part, is_unit, sums_to_one
 from worker.heads import anchors, boxes_scores
 from worker.heads.tensors import Tensor
 from worker.trained import BACKGROUND, Proposal
@@ -92,9 +92,9 @@ def _set_of(seen: Evidence, logits: Tensor, is_named: bool) -> Proposal:
 def _ssd_raw(seen: Evidence, scores: Tensor, own: Tensor | None, made: dict[str, Any] | None) -> Proposal:
     values, width = seen.run(scores), scores.width
     applied = "softmax" if sums_to_one(values) else "sigmoid" if is_part(values) else ""
-    stands_out = _stands_out(values, applied)
-    others = None if values is None else np.delete(values, stands_out or 0, axis=1)
-    raw = "sigmoid" if applied or values is None or are_rare(others) else "softmax"
+    stands_out = agreed([_stands_out(one, applied) for one in seen.each(scores)])
+    kinds = [_kind(one, stands_out) for one in seen.each(scores)]
+    raw = kinds[0] if kinds else "sigmoid"  # of the picture of 0 to 1, which every network takes for a dark one
     options: dict[str, Any] = {"scores": "none" if applied else raw}
     background = _background(seen, width, stands_out, is_softmax="softmax" in (applied, raw))
     options["background"] = background
@@ -107,12 +107,18 @@ def _ssd_raw(seen: Evidence, scores: Tensor, own: Tensor | None, made: dict[str,
         options["order"] = order
     origin = f"{_told(made)} as published" if made else f"its own, {order}" if own else "say options.anchors"
     known = len(seen.labels)
-    sure = known in (width, width - 1) or width in (90, 91) or "softmax" in (applied, raw) or stands_out is not None
+    is_softmax = applied == "softmax" or (not applied and agreed(kinds) == "softmax")
+    sure = known in (width, width - 1) or width in (90, 91) or is_softmax or stands_out is not None
     sure &= made is not None or order != ""
     which = {True: "class 0 is the background", "last": "the last class is the background"}
     kind = f"scores after {applied}" if applied else f"raw scores, as for {raw}"
     why = f"raw boxes and {width} {kind} for {scores.rows} anchors ({origin}), {which.get(background, 'no background')}"
     return Proposal("ssd_raw", why, sure, width - bool(background), options, trained.SSD_RAW)
+
+
+def _kind(values: Values, stands_out: int | None) -> str:
+    """Tell raw scores for a sigmoid from those for a softmax, the background's aside."""
+    return "sigmoid" if are_rare(np.delete(values, stands_out or 0, axis=1)) else "softmax"
 
 
 def _told(made: dict[str, Any]) -> str:
@@ -131,10 +137,11 @@ def _background(seen: Evidence, width: int, stands_out: int | None, *, is_softma
     known = len(seen.labels)
     if known == width and seen.labels[0].lower() not in BACKGROUND:
         return False
+    if known and seen.labels[0].lower() in BACKGROUND:
+        return True
     if stands_out in (0, width - 1):
         return "last" if stands_out else True
-    named = bool(seen.labels) and seen.labels[0].lower() in BACKGROUND
-    return known == width - 1 or named or (not known and (is_softmax or width == 91))
+    return known == width - 1 or (not known and (is_softmax or width == 91))
 
 
 def _order(seen: Evidence, own: Tensor | None) -> str:

@@ -1,7 +1,7 @@
 """What a model takes in a worker: measured, in a process of its own that loads it and keeps it busy once.
 
-Stage: for ``fleet-worker doctor``. OpenVINO packs weights anew for the processor and each request has its own buffers,
-so the size of the files says little.
+Stage: for ``fleet-worker doctor`` and ``models show``. OpenVINO packs weights anew for the processor and has buffers
+for each stream, so the size of the files says little.
 """
 
 import json
@@ -31,14 +31,29 @@ class Footprint:
         size_bytes: memory beside the worker's own.
         streams: inferences that OpenVINO computes at once.
         requests: most inferences in flight.
+        requests_bytes: the part of the memory that they take with a picture in each.
     """
 
     size_bytes: int
     streams: int
     requests: int
+    requests_bytes: int = 0
 
     def __str__(self) -> str:
-        return f"{self.streams} streams, {self.requests} requests, {self.size_bytes / 2**20:,.0f} MiB"
+        return f"{self.streams} streams, {self.requests} requests, {_mib(self.size_bytes)}"
+
+    @property
+    def sentence(self) -> str:
+        """Say it with its parts."""
+        network = _mib(self.size_bytes - self.requests_bytes)
+        return (
+            f"memory in a worker: {_mib(self.size_bytes)}, of which {network} for the network and "
+            f"{_mib(self.requests_bytes)} for {self.requests} requests; measured here, now"
+        )
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:,.0f} MiB"
 
 
 def explain(names: tuple[str, ...]) -> list[str]:
@@ -72,12 +87,19 @@ def measure(name: str, chosen: Settings) -> Footprint:
     spec, path = models.read(name, chosen.model_store)
     loaded = network.load(spec, path, chosen, cpu.make_plan(chosen).threads)
     requests = InferQueue(loaded.compiled, network.requests_of(loaded, chosen))
-    tensor = np.zeros((1, *spec.input_size, 3), np.uint8)
-    for flight in [requests.submit(tensor) for _ in range(requests.size)]:
+    shape = (1, *spec.input_size, 3)
+    for flight in [requests.submit(np.full(shape, 99, np.uint8)) for _ in range(loaded.optimal_requests)]:
+        flight.result(LIMIT_S)  # the buffers of each stream belong to the network
+    loaded_bytes = _resident_bytes()
+    pictures = [np.full(shape, 99, np.uint8) for _ in range(requests.size)]
+    for flight in [requests.submit(one) for one in pictures]:
         flight.result(LIMIT_S)
     after = _resident_bytes()
     requests.close()
-    return Footprint(max(0, after - before), loaded.optimal_requests, requests.size)
+    total_bytes = max(0, after - before)
+    return Footprint(
+        total_bytes, loaded.optimal_requests, requests.size, min(total_bytes, max(0, after - loaded_bytes))
+    )
 
 
 def _resident_bytes() -> int:

@@ -2,19 +2,21 @@
 
 Stage: at ``fleet-worker models add``, before :mod:`worker.recognise`. Read are the ``model_info`` that Geti, OTX and
 Ultralytics put into an IR, the properties that Ultralytics puts into an ONNX file, its ``metadata.yaml`` beside an IR,
-and the archive that TFLite files may carry behind their end. Nothing of it is believed without a look at the outputs.
+and what TFLite files may carry: the notes of :mod:`worker.tflite_notes`, and an archive behind their end.
+Nothing of it is believed without a look at the outputs.
 """
 
 import ast
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import openvino as ov
+
+from worker import tflite_notes
 
 #: What ``resize_type`` of ``model_info`` means in a model.toml.
 _RESIZES: dict[str, dict[str, Any]] = {
@@ -48,11 +50,9 @@ def read(model: ov.Model, path: Path) -> Facts:
     beside = _yaml_beside(path)
     if found := _group(model, "model_info"):
         return _model_info(found, beside)
-    said = {**beside, **_behind(path), **_group(model, "framework")}
-    if "names" in said or "task" in said:
-        return _ultralytics(said)
-    labels = said.get("labels", "")
-    return Facts("the file's label list", labels=tuple(labels.splitlines())) if labels else Facts()
+    behind, by_tensorflow = _tflite(path)
+    said = {**beside, **behind, **_group(model, "framework")}
+    return _ultralytics(said) if "names" in said or "task" in said else by_tensorflow
 
 
 def _group(model: ov.Model, name: str) -> dict[str, str]:
@@ -140,19 +140,20 @@ def _yaml_beside(path: Path) -> dict[str, str]:
     return {**found, "names": repr(names), "imgsz": f"[{', '.join(sizes)}]" if sizes else found.get("imgsz", "")}
 
 
-def _behind(path: Path) -> dict[str, str]:
-    """Read the archive behind the end of a TFLite file: Ultralytics' notes, or a list of labels."""
-    if path.suffix.lower() != ".tflite" or not zipfile.is_zipfile(path):
-        return {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            text = archive.read(name).decode("utf-8", "replace")
-            said = _literal(text) if not name.endswith(".json") else _json(text)
-            if isinstance(said, Mapping):
-                return {str(key): repr(value) if isinstance(value, dict) else str(value) for key, value in said.items()}
-            if name.endswith(".txt"):
-                return {"labels": text}
-    return {}
+def _tflite(path: Path) -> tuple[dict[str, str], Facts]:
+    """Read a TFLite file's archive, which may hold Ultralytics' notes, and TensorFlow's notes with their labels."""
+    if path.suffix.lower() != ".tflite":
+        return {}, Facts()
+    texts, notes = tflite_notes.members(path), tflite_notes.read(path)
+    for name, text in texts.items():
+        said = _literal(text) if not name.endswith(".json") else _json(text)
+        if isinstance(said, Mapping):
+            known = {str(key): repr(value) if isinstance(value, dict) else str(value) for key, value in said.items()}
+            return known, Facts()
+    lists = [text for name, text in texts.items() if name.endswith(".txt")]
+    labels = tuple(texts.get(notes.labels_file, next(iter(lists), "")).splitlines())
+    source = "TensorFlow's metadata in the file" if notes.fields else "the file's label list"
+    return {}, Facts(source, labels=labels, fields=notes.fields) if labels or notes.fields else Facts()
 
 
 def _json(text: str) -> Any:

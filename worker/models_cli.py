@@ -14,7 +14,7 @@ import cv2
 
 from producer import draw
 from producer.wire import Detection, Options
-from worker import cpu, decode, models, network, quantized, resize, store
+from worker import cpu, decode, footprint, models, network, quantized, resize, store
 from worker.cli_quantize import quantize
 from worker.complaints import checked, chosen_settings
 from worker.detector import to_detections
@@ -92,12 +92,17 @@ def list_models() -> None:
 @models_group.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Show the model NAME: its files, version and digest, and its model.toml."""
+    """Show the model NAME: its files, version and digest, the memory that it takes in a worker, and its model.toml.
+
+    The memory is measured by loading it in a process of its own, with this environment's settings.
+    """
     folder = chosen_settings().model_store
     spec, path = checked(models.read, name, folder)
     click.echo(f"{name}: {_line(dataclasses.replace(spec, digest=models.digest(path)))}")
     for part in models.files(path):
         click.echo(f"{part}  {part.stat().st_size:,} bytes")
+    taken = footprint.of(name)
+    click.echo(taken.sentence if taken else f"memory in a worker: not known; models check {name} PHOTO says why")
     report = quantized.read(folder / name)
     for line in report.sentences() if report else ():
         click.echo(line)

@@ -16,7 +16,7 @@ import openvino as ov
 from openvino import opset13 as op
 from openvino.preprocess import PrePostProcessor
 
-from worker import compiled_cache, heads, inputs
+from worker import compiled_cache, heads, inputs, integers
 from worker.heads import tensors
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
@@ -53,6 +53,7 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
         raise ModelError(f"Model {spec.name!r}: {error}.") from error
     try:
         model = core.read_model(path)
+        integers.widen(model)
         inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
         graph = ov.Model([_attach(head, model, spec, path)], model.get_parameters(), spec.name)
         _check_rows(graph, spec)
@@ -205,8 +206,9 @@ def _preprocess(graph: Any, spec: ModelSpec) -> Any:
 def _swap_red_and_blue(graph: Any) -> None:
     """Turn BGR into RGB right behind the input.
 
-    ``PrePostProcessor.convert_color`` turns the first convolution's weights instead. Of some TFLite files with weights
-    of 16 bits OpenVINO 2026.4 then compiles the weights as they were, so that RGB and BGR give the same boxes.
+    ``PrePostProcessor.convert_color`` turns the first convolution's weights instead. Of TFLite files with a head behind
+    them OpenVINO 2026.4 then compiles the weights as they were, so that RGB and BGR give the same boxes
+    (``tests/unit/worker/test_tflite.py``).
     """
     entry = graph.input(0)
     readers = list(entry.get_target_inputs())

@@ -141,9 +141,11 @@ def _prepared(tensor: npt.NDArray[np.uint8], spec: ModelSpec, kind: Any) -> npt.
 
 def _make(spec: ModelSpec, path: Path, draft: Path, order: Order, pictures: Sequence[Input]) -> tuple[ModelSpec, Path]:
     """Quantise the network at ``path`` into the folder ``draft``, with all that belongs to the model."""
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # set_log_level also sets whatever handlers others have put there
     try:
         model = ov.Core().read_model(path)
+        if any(one.get_type_name() == "FakeQuantize" for one in model.get_ops()):
+            raise ModelError(f"{spec.name!r} is in integers already; take the network in floats.")
         inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
         kind = model.input(0).get_element_type().to_dtype()
         dataset = nncf.Dataset([tensor for tensor, _ in pictures], lambda tensor: _prepared(tensor, spec, kind))

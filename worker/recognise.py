@@ -10,34 +10,12 @@ from typing import Any
 
 import openvino as ov
 
-from worker import evidence, families, heads, inputs, metadata
+from worker import evidence, families, heads, inputs, integers, metadata, refusals
 from worker.evidence import Evidence
-from worker.heads.tensors import Tensor
+from worker.integers import Range
 from worker.metadata import Facts
 from worker.models import ModelError, ModelSpec
 from worker.trained import BACKGROUND, Proposal
-
-_CLASSIFIER = "is a classifier: it scores a whole picture and gives no boxes"
-_SEGMENTER = "is a segmenter: it gives a class to each place of a picture and no boxes"
-_MASKS = "gives instance masks"
-_ORIENTED = "gives oriented boxes"
-_KEYPOINTS = "is a network for poses"
-
-#: What the fleet does not serve, by the word for it in a network's own notes.
-_REFUSED = {
-    "classify": _CLASSIFIER,
-    "classification": _CLASSIFIER,
-    "segment": _MASKS,
-    "instance_segmentation": _MASKS,
-    "maskrcnn": _MASKS,
-    "segmentation": _SEGMENTER,
-    "semantic_segmentation": _SEGMENTER,
-    "obb": _ORIENTED,
-    "rotated_detection": _ORIENTED,
-    "pose": _KEYPOINTS,
-    "keypoint_detection": _KEYPOINTS,
-    "anomaly": "finds anomalies, not objects",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +31,14 @@ class Recognised:
     why: tuple[str, ...]
 
 
-def recognise(
-    path: Path, name: str, *, labels: tuple[str, ...] = (), head: str | None = None, given: dict[str, Any] | None = None
+def recognise(  # noqa: PLR0913 - what the user said, and what the file did
+    path: Path,
+    name: str,
+    *,
+    labels: tuple[str, ...] = (),
+    head: str | None = None,
+    given: dict[str, Any] | None = None,
+    known: Proposal | None = None,
 ) -> Recognised:
     """Read the network at ``path`` and describe it as the model ``name``.
 
@@ -64,6 +48,7 @@ def recognise(
         labels: of its classes, if the user gave some; else those in the file.
         head: given by the user, who is believed.
         given: other fields of the model.toml that the user gave, options among them.
+        known: what it is, where its file said so; nothing else is thought of then.
 
     Raises:
         ModelError: it cannot be read, is not sure, does not fit what was given, or is no detector of upright boxes.
@@ -71,71 +56,21 @@ def recognise(
     given = dict(given or {})
     try:
         model = ov.Core().read_model(path)
+        span = integers.widen(model)
         facts = metadata.read(model, path)
         layout, size = _input(model, facts, given)
         inputs.settle(model, layout, size)
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"{path.name} cannot be used: {_said(error)}") from error
     seen = evidence.look(model, size, layout, facts, labels or facts.labels)
-    if (head is None or head in heads.HEADS) and (kind := refusal(seen)):
+    if (head is None or head in heads.HEADS) and (kind := refusals.refusal(seen)):
         raise ModelError(f"{path.name} {kind}. The fleet serves detectors with upright boxes.")
-    chosen = _choose(seen, head, path.name)
-    known, words = _labels(chosen, seen, "the list given" if labels else facts.source)
-    takes_bytes = model.input(0).get_element_type() == ov.Type.u8
-    fields, reasons = _fields(chosen, facts, given, takes_bytes=takes_bytes)
-    base = ModelSpec(name=name, file=path.name, head=chosen.head, input_size=size, labels=known, layout=layout)
+    chosen = _choose(seen, head, path.name, [known] if known else families.proposals(seen))
+    names, words = _labels(chosen, seen, "the list given" if labels else facts.source)
+    bytes_in = _bytes_in(model, span, chosen, facts, given)
+    fields, reasons = _fields(chosen, facts, given, bytes_in)
+    base = ModelSpec(name=name, file=path.name, head=chosen.head, input_size=size, labels=names, layout=layout)
     return Recognised(replace(base, **fields), (f"head {chosen.head}: {chosen.why}.", words, *reasons))
-
-
-def refusal(seen: Evidence) -> str | None:
-    """Return what the network is, if it is none that the fleet serves."""
-    task = "anomaly" if seen.facts.task.startswith("anomaly") else seen.facts.task
-    if task in _REFUSED:
-        return f"{_REFUSED[task]} (task {seen.facts.task!r} in {seen.facts.source})"
-    kind = _one(seen) if len(seen.outputs) == 1 else _MASKS if _has_masks(seen) else None
-    return f"{kind} (outputs {seen.shapes})" if kind else None
-
-
-def _one(seen: Evidence) -> str | None:
-    """Return what a network with one output is, if it is none that the fleet serves."""
-    (one,) = seen.outputs
-    flat = [side for side in one.shape if side != 1]
-    if len(flat) == 1 and one.shape[0] in (1, -1) and one.width != 7:
-        return _CLASSIFIER
-    is_map = len(one.shape) == 4 and one.width != 7 and _is_map(one.shape, seen.size)
-    if is_map or one.shape[1:] == seen.size:
-        return _SEGMENTER
-    return _ORIENTED if _is_turned(one, seen) else None
-
-
-def _has_masks(seen: Evidence) -> bool:
-    names = {name.lower() for one in seen.outputs for name in one.names}
-    if names & {"masks", "pred_masks", "detection_masks"}:
-        return True
-    return sorted(len(one.shape) for one in seen.outputs) == [3, 4] and _has_prototypes(seen)
-
-
-def _has_prototypes(seen: Evidence) -> bool:
-    """Tell whether one output is a row of coefficients for each cell and the other the masks they belong to."""
-    rows, masks = sorted(seen.outputs, key=lambda one: len(one.shape))
-    cells = seen.cells(8, 16, 32)
-    return bool({cells, 3 * cells} & set(rows.shape[1:])) and _is_map(masks.shape, seen.size)
-
-
-def _is_map(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
-    """Tell whether an output has a place for each 8 x 8 pixels of the input or fewer, in either layout."""
-    return any(tall * 8 >= size[0] and long * 8 >= size[1] for tall, long in (shape[2:], shape[1:3]))
-
-
-def _is_turned(one: Tensor, seen: Evidence) -> bool:
-    """Tell whether YOLOv8's rows have a value more than a box and scores, and it is an angle."""
-    if len(one.shape) != 3 or one.width != seen.cells(8, 16, 32) or one.shape[1] < 6:
-        return False
-    values = seen.run(one, turned=True)
-    if values is None:
-        return False
-    fits = evidence.is_part(values[:, 4:-1]) or len(seen.labels) == one.shape[1] - 5
-    return fits and not evidence.is_part(values[:, -1])
 
 
 def _input(model: ov.Model, facts: Facts, given: dict[str, Any]) -> tuple[str, tuple[int, int]]:
@@ -146,8 +81,7 @@ def _input(model: ov.Model, facts: Facts, given: dict[str, Any]) -> tuple[str, t
     return layout, (int(size[0]), int(size[1]))
 
 
-def _choose(seen: Evidence, head: str | None, file: str) -> Proposal:
-    found = families.proposals(seen)
+def _choose(seen: Evidence, head: str | None, file: str, found: list[Proposal]) -> Proposal:
     known = len(seen.labels)
     fitting = [one for one in found if not known or one.classes in (None, known) or _drops_first(one, seen)]
     if head is not None:
@@ -185,16 +119,32 @@ def _labels(chosen: Proposal, seen: Evidence, source: str) -> tuple[tuple[str, .
     return numbered, f"{len(numbered)} labels: the file names none, so they are numbered; --labels FILE names them."
 
 
+def _bytes_in(
+    model: ov.Model, span: Range | None, chosen: Proposal, facts: Facts, given: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Say what mean and scale follow from what kind of numbers the picture is of, and why; nothing for floats."""
+    if span is None:
+        is_bytes = model.input(0).get_element_type() == ov.Type.u8
+        plain = {"mean": (0.0,) * 3, "scale": (1.0,) * 3}
+        return (plain, "its input takes bytes as they are") if is_bytes else ({}, "")
+    if {"mean", "scale"} <= set(given):
+        return {}, ""
+    try:
+        return integers.normal(span, facts.fields, chosen.fields)
+    except ValueError as error:
+        raise ModelError(f"It is not sure how pictures go in: {error}.") from error
+
+
 def _fields(
-    chosen: Proposal, facts: Facts, given: dict[str, Any], *, takes_bytes: bool
+    chosen: Proposal, facts: Facts, given: dict[str, Any], of_input: tuple[dict[str, Any], str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Put together what the user gave, what the file says and how the family is trained, in this order."""
-    bytes_in = {"mean": (0.0,) * 3, "scale": (1.0,) * 3} if takes_bytes else {}
+    bytes_in, told_of_input = of_input
     fields = {**chosen.fields, **facts.fields, **bytes_in, **given}
     fields["options"] = {**chosen.options, **given.get("options", {})}
     why = []
     if bytes_in:
-        why.append("mean, scale: its input takes bytes as they are.")
+        why.append(f"mean, scale: {told_of_input}.")
     if told := sorted(set(facts.fields) - set(given) - set(bytes_in)):
         why.append(f"{', '.join(told)}: from {facts.source}.")
     if guessed := sorted(set(chosen.fields) - set(facts.fields) - set(given) - set(bytes_in)):

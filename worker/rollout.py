@@ -27,8 +27,8 @@ ANSWER_WITHIN_S = 5.0
 #: Wait for the answers of workers that nobody knows of yet, such as those that have just begun.
 GATHER_S = 1.0
 
-#: Seconds between two questions of how far a change is.
-ASK_EVERY_S = 0.25
+#: Seconds between two questions of how far a change is: at first, and later.
+ASK_FIRST_S, ASK_EVERY_S = 0.02, 0.25
 
 #: States of a worker's order that are its end.
 _ENDED = ("ready", "serving", "failed")
@@ -71,8 +71,9 @@ class Rollout:
 
     def served(self) -> dict[str, dict[str, Any]]:
         """Ask each worker that lives which versions it serves; one that does not answer has an empty answer."""
-        answers = self._send("model_change", {}, None)
-        missing = set(read_status(self._redis).workers) - set(answers)
+        alive = set(read_status(self._redis).workers)
+        answers = self._send("model_change", {}, None, known=len(alive))
+        missing = alive - set(answers)
         answers |= self._send("model_change", {}, missing) if missing else {}
         return {name: answers.get(name, {}) for name in sorted(missing | set(answers))}
 
@@ -135,19 +136,26 @@ class Rollout:
 
     def _await(self, order_id: str, workers: Collection[str]) -> dict[str, Said]:
         """Ask until the order has ended everywhere."""
-        until, said = time.monotonic() + self._within_s, dict[str, Said]()
+        until, said, pause_s = time.monotonic() + self._within_s, dict[str, Said](), ASK_FIRST_S
         while (left := set(workers) - set(said)) and time.monotonic() < until:
             for name, answer in self._send("model_change", {}, left).items():
                 last = answer.get("last", {})
                 if last.get("order") == order_id and last.get("state") in _ENDED:
                     said[name] = _said(name, last)
-            time.sleep(ASK_EVERY_S)
+            if set(workers) != set(said):
+                time.sleep(pause_s)
+                pause_s = min(ASK_EVERY_S, 1.5 * pause_s)
         late = {name: Said(name, False, "it did not end in time; ask it later: models served") for name in left}
         return said | {name: one for name, one in late.items() if name not in said}
 
-    def _send(self, command: str, words: dict[str, Any], workers: Collection[str] | None) -> dict[str, dict[str, Any]]:
-        """Send to these workers and wait for them all; or to whoever is there, and wait for a second."""
-        how: dict[str, Any] = {"timeout": GATHER_S}
+    def _send(
+        self, command: str, words: dict[str, Any], workers: Collection[str] | None, *, known: int = 0
+    ) -> dict[str, dict[str, Any]]:
+        """Send to these workers and wait for them all; or to whoever is there, and wait for as many as are known.
+
+        Where nobody is known, or one that is known does not answer, the wait is a second.
+        """
+        how: dict[str, Any] = {"timeout": GATHER_S} | ({"limit": known} if known else {})
         if workers is not None:
             how = {"destination": sorted(workers), "timeout": ANSWER_WITHIN_S, "limit": len(workers)}
         replies = self._app.control.broadcast(command, arguments=words, reply=True, **how)

@@ -16,10 +16,11 @@ from typing import Any
 
 from producer.errors import InvalidRequest
 from producer.wire import check_model_name
-from worker import cpu, models, network, recognise, trial
+from worker import cpu, models, network, recognise, tflite_end, trial
 from worker.infer_queue import InferQueue
 from worker.models import ModelError, ModelSpec
 from worker.settings import Settings
+from worker.trained import Proposal
 
 #: What OpenVINO reads, and what it needs beside each.
 _KINDS = {".xml": ".bin", ".pdmodel": ".pdiparams", ".onnx": "", ".tflite": "", ".pb": ""}
@@ -84,8 +85,26 @@ def add(file: Path, wish: Wish, settings: Settings) -> Added:
     number = max(models.numbers(wish.name, settings.model_store), default=0) + 1
     if folder.exists() and not wish.replaces:
         folder = folder.with_name(f"{wish.name}@{number}")
-    source = find_network(file)
-    found = recognise.recognise(source, wish.name, labels=wish.labels, head=wish.head, given=dict(wish.given))
+    with tempfile.TemporaryDirectory(prefix="fleet-add-") as beside:
+        source, more, known = _without_end(find_network(file), Path(beside))
+        said = {"iou": known.fields["iou"]} if known else {}
+        given = {**said, **wish.given}
+        found = recognise.recognise(source, wish.name, labels=wish.labels, head=wish.head, given=given, known=known)
+        spec = replace(found.spec, version=number)
+        return _keep(source, folder, replace(wish, extra=(*more, *wish.extra)), replace(found, spec=spec), settings)
+
+
+def _without_end(source: Path, beside: Path) -> tuple[Path, tuple[Path, ...], Proposal | None]:
+    """Cut off what OpenVINO does not know at a TFLite file's end: the network, what it needs beside, and what it is."""
+    try:
+        cut = tflite_end.cut(source, beside) if source.suffix.lower() == ".tflite" else None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{source.name} cannot be used: {error}.") from error
+    return (cut.path, (cut.anchors,), cut.proposal) if cut else (source, (), None)
+
+
+def _keep(source: Path, folder: Path, wish: Wish, found: recognise.Recognised, settings: Settings) -> Added:
+    """Put the model together and try it in a folder of its own, then let that take its place."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{wish.name}.") as scratch:
@@ -93,7 +112,7 @@ def add(file: Path, wish: Wish, settings: Settings) -> Added:
             copied = _copy(source, draft, wish.extra)
             if wish.sample is not None:
                 shutil.copyfile(wish.sample, draft / f"{trial.SAMPLE}{wish.sample.suffix.lower()}")
-            spec = replace(found.spec, version=number, digest=models.digest(copied))
+            spec = replace(found.spec, digest=models.digest(copied))
             _try(spec, copied, settings)
             reasons = "".join(f"# {reason}\n" for reason in found.why)
             (draft / "model.toml").write_text(reasons + models.to_toml(spec), encoding="utf-8")

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests import photos, reference
+from tests.heads import tflite
 from worker import models, quantized, settings
 from worker.cli import main
 
@@ -146,6 +147,22 @@ def test_a_network_of_another_format_and_layout_can_be_quantised(say: Say, own_s
     assert report is not None
     assert report.map_50 >= 0.98
     assert models.read("small", own_store)[0].layout == "NHWC"
+
+
+def test_a_network_in_integers_is_not_quantised_again(
+    say: Say, own_store: Path, album: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
+    """Given a TFLite file in integers throughout, then a sentence says that it is so already."""
+    (tmp_path / "net.tflite").write_bytes(tflite.ssd("int8"))
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
+    added = say("add", tmp_path / "net.tflite", "--name", "whole", "--labels", tmp_path / "labels.txt")
+    assert added.exit_code == 0, added.output
+    request.addfinalizer(lambda: shutil.rmtree(own_store / "whole"))
+
+    again = say("quantize", "whole", "--images", album)
+
+    assert again.exit_code == 1
+    assert "'whole' is in integers already; take the network in floats." in again.output
 
 
 def test_pictures_are_needed_and_something_on_them(say: Say, samples: Path, tmp_path: Path):

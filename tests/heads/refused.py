@@ -1,5 +1,7 @@
 """Networks that the fleet does not serve, and one that only looks as if."""
 
+from typing import Any
+
 import numpy as np
 import openvino as ov
 from openvino import opset13 as op
@@ -51,4 +53,74 @@ def oriented(classes: int = CLASSES) -> ov.Model:
     one, grids = Drawing(33), (8, 16, 32)
     joined = op.concat([one.pixels(grids), one.scores(classes, grids), one.grids(1, grids)], 2)
     one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    return one.model()
+
+
+def _finished(one: Drawing, rows: int, *more: Any) -> Any:
+    """Give the best rows: two corners, a score, a class, and what else there is."""
+    grids = (8, 16, 32)
+    cxcywh, best = one.pixels(grids), op.topk(one.scores(CLASSES, grids), np.int32(1), 2, "max", "none", "i32")
+    score, label = best.output(0), op.convert(best.output(1), "f32")
+    joined = op.concat([cxcywh, score, label, *more], 2)
+    order = op.topk(op.squeeze(score, np.array([0, 2])), np.int32(rows), 0, "max", "value", "i32").output(1)
+    return op.gather(joined, order, np.int32(1))
+
+
+def _points(one: Drawing, count: int) -> list[Any]:
+    """Give x and y in pixels and a score for each point of each cell."""
+    grids, found = (8, 16, 32), []
+    for _ in range(count):
+        place = op.multiply(op.sigmoid(one.grids(2, grids)), np.array([160, 96], np.float32))
+        found += [place, one.scores(1, grids)]
+    return found
+
+
+def pose(points: int = 17, *, is_unit: bool = False) -> ov.Model:
+    """YOLOv8-pose: a box, a score, and three values for each point; all 0 to 1 in TFLite exports."""
+    one, grids = Drawing(36), (8, 16, 32)
+    joined = op.concat([one.pixels(grids), one.scores(1, grids), *_points(one, points)], 2)
+    if is_unit:
+        joined = op.divide(joined, np.array([160, 96, 160, 96, 1] + [160, 96, 1] * points, np.float32))
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    return one.model()
+
+
+def pose_finished() -> ov.Model:
+    """``[1, 300, 57]``: two corners, a score, a class, 17 points."""
+    one = Drawing(37)
+    one.add(_finished(one, 300, *_points(one, 17)), "output0")
+    return one.model()
+
+
+def oriented_finished() -> ov.Model:
+    """``[1, 300, 7]``: a box, a score, a class, an angle."""
+    one, grids = Drawing(38), (8, 16, 32)
+    turns = op.multiply(op.subtract(op.sigmoid(one.grids(1, grids)), np.float32(0.25)), np.float32(np.pi))
+    one.add(_finished(one, 300, turns), "output0")
+    return one.model()
+
+
+def masks_finished() -> ov.Model:
+    """``[1, 300, 38]``: two corners, a score, a class, 32 coefficients; and the masks' prototypes."""
+    one = Drawing(39)
+    one.add(_finished(one, 300, one.grids(32, (8, 16, 32))), "output0")
+    one.add(one.maps(32, 4), "output1")
+    return one.model()
+
+
+def oriented_upright(classes: int = CLASSES) -> ov.Model:
+    """YOLOv8-obb whose angles all happen to be 0 to 1, as scores are."""
+    one, grids = Drawing(41), (8, 16, 32)
+    angle = one.scores(1, grids, gain=0.2, shift=0.0)
+    joined = op.concat([one.pixels(grids), one.scores(classes, grids, shift=-5.0), angle], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    return one.model()
+
+
+def faces_v5() -> ov.Model:
+    """YOLOv5-face: a box, a score, five places, a class; as wide as a detector of 11 classes."""
+    one, grids = Drawing(42), (8, 16, 32)
+    places = op.multiply(op.sigmoid(one.grids(10, grids, per_cell=3)), np.float32(90))
+    parts = [one.pixels(grids, 3), one.scores(1, grids, per_cell=3), places, one.scores(1, grids, per_cell=3)]
+    one.add(op.concat(parts, 2), "output")
     return one.model()

@@ -11,7 +11,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
-from tests.heads import drawing, networks
+from tests.heads import drawing, networks, tflite
 from tests.heads import refused as refused_networks
 from tests.unit.worker.test_head_forms import HOW
 from worker import metadata, network, recognise
@@ -149,7 +149,12 @@ def test_known_networks_are_recognised(store: Path, model):
         (refused_networks.segmenter, "is a segmenter: it gives a class to each place of a picture and no boxes"),
         (refused_networks.instance_masks, "gives instance masks"),
         (refused_networks.instance_masks_v5, "gives instance masks"),
+        (refused_networks.masks_finished, "gives instance masks"),
         (refused_networks.oriented, "gives oriented boxes"),
+        (refused_networks.oriented_finished, "gives oriented boxes"),
+        (refused_networks.pose, "is a network for poses"),
+        (lambda: refused_networks.pose(5), "is a network for poses"),
+        (refused_networks.pose_finished, "is a network for poses"),
     ],
 )
 @pytest.mark.parametrize("head", [None, "yolov8"])
@@ -159,6 +164,25 @@ def test_what_is_no_detector_of_upright_boxes_is_refused_by_name(save: Save, mod
 
     assert f"net.xml {told} (outputs " in said
     assert said.endswith("The fleet serves detectors with upright boxes.")
+
+
+def test_what_may_be_a_network_for_poses_is_asked_about(save: Save):
+    """Given 56 values of 0 to 1 for each box, then they may be 52 classes or 17 points: only labels or a head tell."""
+    path = save(refused_networks.pose(is_unit=True))
+
+    said = refused(path)
+
+    assert "--head yolov8" in said
+    assert "of 52 classes, unless it is a network for poses, with 17 points each" in said
+    assert recognise.recognise(path, "mine", head="yolov8").spec.head == "yolov8"
+    labels = tuple(f"kind {number}" for number in range(52))
+    assert recognise.recognise(save(networks.yolov8(classes=52)), "mine", labels=labels).spec.labels == labels
+
+
+@pytest.mark.parametrize("model", [refused_networks.oriented_upright, refused_networks.faces_v5])
+def test_values_that_may_be_no_scores_are_asked_about(save: Save, model):
+    """Given a last row unlike the scores before it, or pixels among them, then it is no sure guess."""
+    assert refused(save(model())).startswith("It is not sure what net.xml is: ")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +202,28 @@ def test_what_a_file_says_of_its_task_is_believed(save: Save, task, told):
 
     assert told in said
     assert f"(task {task!r} in the model_info of Geti or OTX)" in said
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ("obb", "gives oriented boxes"),
+        ("pose", "is a network for poses"),
+        ("segment", "gives instance masks"),
+        ("classify", "is a classifier"),
+    ],
+)
+def test_ultralytics_task_is_believed_in_a_tflite_file_as_well(tmp_path: Path, task, told):
+    """Given the notes that its export packs behind the file, then what is no detector is refused by name."""
+    path = tmp_path / "net.tflite"
+    path.write_bytes(tflite.ssd("float32"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("metadata.json", json.dumps({"task": task, "names": {"0": "a"}}))
+
+    said = refused(path)
+
+    assert said.startswith(f"net.tflite {told}")
+    assert f"(task {task!r} in Ultralytics' metadata)" in said
 
 
 def test_outputs_of_no_family_are_shown(save: Save):
