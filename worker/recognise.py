@@ -168,9 +168,13 @@ def _choose(seen: Evidence, head: str | None, file: str) -> Proposal:
 
 
 def _drops_first(one: Proposal, seen: Evidence) -> bool:
-    """Tell whether the labels name the background first, which is none of the proposal's classes."""
-    known = len(seen.labels)
-    return one.classes == known - 1 and seen.labels[0].lower() in BACKGROUND
+    """Tell whether the labels name the background first, which is none of the proposal's classes.
+
+    Where outputs do not say how many classes there are, it is none of them if they are counted from 1.
+    """
+    if not seen.labels or seen.labels[0].lower() not in BACKGROUND:
+        return False
+    return one.classes == len(seen.labels) - 1 or (one.classes is None and one.options.get("first_label") == 1)
 
 
 def _labels(chosen: Proposal, seen: Evidence, source: str) -> tuple[tuple[str, ...], str]:
