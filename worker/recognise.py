@@ -203,8 +203,9 @@ def _fields(
         why.append(f"{', '.join(told)}: from {facts.source}.")
     if guessed := sorted(set(chosen.fields) - set(facts.fields) - set(given) - set(bytes_in)):
         why.append(f"{', '.join(guessed)}: as networks of this family are trained; check with a photo.")
-    if not chosen.fields and not facts.fields:
-        why.append("colour, mean, scale, resize: nothing is known, so the defaults; check with a photo.")
+    left = [key for key in ("colour", "mean", "scale", "resize") if key not in fields]
+    if left and not chosen.fields and not facts.fields:
+        why.append(f"{', '.join(left)}: nothing is known, so the defaults; check with a photo.")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}, why
 
 

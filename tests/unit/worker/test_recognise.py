@@ -355,6 +355,14 @@ def test_the_archive_behind_a_tflite_file_is_read(store: Path, tmp_path):
     assert recognise.recognise(path, "mine").spec.labels == ("a face",)
 
 
+def test_what_the_user_says_is_not_told_as_a_default(save: Save):
+    """Given a head of which nothing is known, then only what was left out is said to be a default."""
+    found = recognise.recognise(save(networks.ssd()), "mine", labels=LABELS, head="theirs", given={"scale": [255] * 3})
+
+    assert found.spec.scale == (255, 255, 255)
+    assert "colour, mean, resize: nothing is known, so the defaults; check with a photo." in found.why
+
+
 def test_what_the_user_says_goes_before_what_the_file_says(save: Save):
     """Given colour and an option on the command line, then they are taken and the rest stays."""
     given = {"colour": "BGR", "input_size": [96, 160], "options": {"normalised": True}}
