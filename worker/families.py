@@ -41,17 +41,20 @@ def one_output(seen: Evidence) -> Iterator[Proposal]:
     if width in (three, four) and rows >= 5 and len(seen.outputs) == 1:
         turned = seen.run(one, turned=True)
         unit = {"normalised": True} if turned is not None and is_unit(turned[:, :4]) else {}
-        is_scored = turned is not None and is_part(turned[:, 4:]) and rows != POSE and not _is_odd(turned[:, 4:])
+        # Without labels, values of 0 to 1 that are often high could be keypoints as well, and a last one an angle.
+        is_scored = turned is not None and is_part(turned[:, 4:]) and float(turned[:, 4:].mean()) < 0.3
+        is_scored &= turned is not None and rows != POSE and not _is_odd(turned[:, 4:])
         sure = is_scored or len(seen.labels) == rows - 4
         why = f"[1,4+C,N] with N = {width} cells, one for each box"
         why += f" of {rows - 4} classes, unless it is a network for poses, with 17 points each" if rows == POSE else ""
-        yield Proposal("yolov8", why, sure, rows - 4, unit, trained.YOLO8)
-    if rows in (3 * three, 3 * four) and width >= 6:
+        if _are_centres_and_scores(turned):
+            yield Proposal("yolov8", why, sure, rows - 4, unit, trained.YOLO8)
+    if rows in (3 * three, 3 * four) and width >= 6 and _are_centres_and_scores(values):
         unit = {"normalised": True} if values is not None and is_unit(values[:, :4]) else {}
-        sure = values is None or is_part(values[:, 4:]) or len(seen.labels) == width - 5
+        sure = values is not None or len(seen.labels) == width - 5
         why = f"[1,N,5+C] with N = {rows}, three anchors a cell"
         yield Proposal("yolov5", why, sure, width - 5, unit, trained.YOLO)
-    if rows in (three, four) and width >= 6 and len(seen.outputs) == 1:
+    if rows in (three, four) and width >= 5 and len(seen.outputs) == 1:
         yield from _per_cell(seen, one, (8, 16, 32) if rows == three else (8, 16, 32, 64))
     if values is not None and width == 6 and is_part(values[:, 4]) and are_whole(values[:, 5]):
         unit = {"normalised": True} if is_unit(values[:, :4]) else {}
@@ -68,14 +71,22 @@ def _is_odd(scores: Values) -> bool:
     return len(middles) > 1 and bool(middles[-1] > 0.1 and middles[-1] > 4 * middles[:-1].max())
 
 
+def _are_centres_and_scores(values: Values | None) -> bool:
+    """Tell whether rows can be a box by its centre, then scores of 0 to 1; without a trial run they can.
+
+    Raw scores, landmarks and keypoints are no scores of 0 to 1. Centres and sizes are never corners in all cells.
+    """
+    return values is None or (is_part(values[:, 4:]) and not are_corners(values[:, :4]))
+
+
 def _per_cell(seen: Evidence, one: Tensor, strides: tuple[int, ...]) -> Iterator[Proposal]:
     """Tell apart what has one row per cell: a trial run shows which columns are scores."""
     values, width = seen.run(one), one.width
     told = f"[1,N,{width}] with N = {one.rows} cells"
     if values is None:
         return
-    is_one_class_row = are_whole(values[:, 5]) and width == 6
-    if is_part(values[:, 4:]) and not is_one_class_row:
+    is_finished = width == 6 and are_whole(values[:, 5])
+    if _are_centres_and_scores(values) and not is_finished:
         if (values[:, :4] >= 0).all():
             unit = {"normalised": True} if is_unit(values[:, :4]) else {}
             for head, before, options, how in (
@@ -83,8 +94,9 @@ def _per_cell(seen: Evidence, one: Tensor, strides: tuple[int, ...]) -> Iterator
                 ("yolov8", 4, {"transposed": True, **unit}, trained.YOLO8),
             ):
                 why = f"{told}, boxes decoded already and {width - before} classes"
-                yield Proposal(head, why, len(seen.labels) == width - before, width - before, options, how)
-        else:
+                if width > before:
+                    yield Proposal(head, why, len(seen.labels) == width - before, width - before, options, how)
+        elif width >= 6:
             grids = {} if len(strides) == 3 else {"strides": list(strides)}
             why = f"{told}, boxes relative to their cell, then scores of 0 to 1"
             yield Proposal("yolox", why, True, width - 5, grids, trained.YOLOX)

@@ -10,7 +10,7 @@ import numpy as np
 
 from worker import trained
 from worker.evidence import Evidence, Values, agreed, are_corners, are_rare, favoured, is_part, is_unit, sums_to_one
-from worker.heads import anchors, boxes_scores
+from worker.heads import anchors, boxes_scores, tensors
 from worker.heads.tensors import Tensor
 from worker.trained import BACKGROUND, Proposal
 
@@ -19,13 +19,7 @@ def finished(seen: Evidence) -> Iterator[Proposal]:
     """Propose what has its suppression inside: DetectionOutput, boxes with labels, the Object Detection API's four."""
     sevens = [one for one in seen.outputs if one.width == 7 and len(one.shape) == 4]
     if len(sevens) == 1 and len(seen.outputs) == 1:
-        node = sevens[0].value.get_node()
-        said = node.get_attributes() if node.get_type_name() == "DetectionOutput" else {}
-        whole = int(said.get("num_classes", -1))
-        has_background = said.get("background_label_id", -1) == 0
-        shift = {"first_label": 1} if has_background or len(seen.labels) == whole - 1 else {}
-        classes = whole - len(shift) if whole > 0 else None
-        yield Proposal("ssd", "[1,1,N,7], the rows of a DetectionOutput", True, classes, shift, trained.SSD)
+        yield _detection_output(seen, sevens[0])
     fives = [one for one in seen.outputs if one.width == 5 and len(one.shape) in (2, 3)]
     others = [one for one in seen.outputs if one not in fives]
     if len(fives) == 1 and len(others) == 1 and (others[0].width == 1 or len(others[0].shape) <= 2):
@@ -41,6 +35,20 @@ def finished(seen: Evidence) -> Iterator[Proposal]:
         yield Proposal("boxes_scores", why, True, None, options, trained.PLAIN | {"scale": (1.0,) * 3})
 
 
+def _detection_output(seen: Evidence, one: Tensor) -> Proposal:
+    """Read off a DetectionOutput which of its classes is the background; what does not say it is not sure."""
+    node = tensors.behind(one.value, "DetectionOutput")
+    if node is None:
+        why = "[1,1,N,7]; add --set options.first_label=1 if its class 0 is the background"
+        return Proposal("ssd", why, False, None, {}, trained.SSD)
+    said = node.get_attributes()
+    whole = int(said.get("num_classes", -1))
+    has_background = said.get("background_label_id", -1) == 0
+    shift = {"first_label": 1} if has_background or len(seen.labels) == whole - 1 else {}
+    classes = whole - len(shift) if whole > 0 else None
+    return Proposal("ssd", "[1,1,N,7], the rows of a DetectionOutput", True, classes, shift, trained.SSD)
+
+
 def _is_unit(seen: Evidence, one: Tensor) -> bool:
     values = seen.run(one)
     return values is not None and is_unit(values[:, :4])
@@ -48,7 +56,7 @@ def _is_unit(seen: Evidence, one: Tensor) -> bool:
 
 def boxes_and_scores(seen: Evidence) -> Iterator[Proposal]:
     """Propose for boxes ``(1, n, 4)`` and scores ``(1, n, classes)``: sets, raw SSD, or plain boxes."""
-    own = [one for one in seen.outputs if one.value.get_node().get_type_name() == "Constant" and one.width == 4]
+    own = [one for one in seen.outputs if tensors.behind(one.value, "Constant") and one.width == 4]
     left = [one for one in seen.outputs if one not in own and not boxes_scores.is_count(one)]
     boxes = next((one for one in left if one.width == 4 and any("box" in name for name in one.names)), None)
     boxes = boxes or next((one for one in left if one.width == 4), None)
@@ -79,10 +87,11 @@ def _set_of(seen: Evidence, logits: Tensor, is_named: bool) -> Proposal:
     """Tell DETR (a last class for no object) from RT-DETR and D-FINE (a sigmoid each): by labels, else by scores."""
     width, by_labels = logits.width, len(seen.labels)
     stands_out = favoured(seen.run(logits)) == width - 1
-    softmax = by_labels == width - 1 if by_labels in (width, width - 1) else stands_out
+    fits = 0 < by_labels in (width, width - 1)
+    softmax = by_labels == width - 1 if fits else stands_out
     # A label less than classes may mean another thing: a class 0 that is not used, with a sigmoid each.
     is_odd = softmax and not stands_out and are_rare(seen.run(logits))
-    sure = (by_labels in (width, width - 1) or (is_named and stands_out)) and not is_odd
+    sure = (fits or (is_named and stands_out)) and not is_odd
     options = {"scores": "softmax"} if softmax else {}
     last = "the last of them for no object" if softmax else "a sigmoid each"
     why = f"boxes of 0 to 1 and {width} raw scores for each of {logits.rows} queries, {last}"
@@ -96,7 +105,7 @@ def _ssd_raw(seen: Evidence, scores: Tensor, own: Tensor | None, made: dict[str,
     kinds = [_kind(one, stands_out) for one in seen.each(scores)]
     raw = kinds[0] if kinds else "sigmoid"  # of the picture of 0 to 1, which every network takes for a dark one
     options: dict[str, Any] = {"scores": "none" if applied else raw}
-    background = _background(seen, width, stands_out, is_softmax="softmax" in (applied, raw))
+    background = _background(seen, width, stands_out, is_softmax=(applied or raw) == "softmax")
     options["background"] = background
     order = _order(seen, own)
     if made is not None:
@@ -108,7 +117,7 @@ def _ssd_raw(seen: Evidence, scores: Tensor, own: Tensor | None, made: dict[str,
     origin = f"{_told(made)} as published" if made else f"its own, {order}" if own else "say options.anchors"
     known = len(seen.labels)
     is_softmax = applied == "softmax" or (not applied and agreed(kinds) == "softmax")
-    sure = known in (width, width - 1) or width in (90, 91) or is_softmax or stands_out is not None
+    sure = 0 < known in (width, width - 1) or width in (90, 91) or is_softmax or stands_out is not None
     sure &= made is not None or order != ""
     which = {True: "class 0 is the background", "last": "the last class is the background"}
     kind = f"scores after {applied}" if applied else f"raw scores, as for {raw}"
@@ -141,7 +150,7 @@ def _background(seen: Evidence, width: int, stands_out: int | None, *, is_softma
         return True
     if stands_out in (0, width - 1):
         return "last" if stands_out else True
-    return known == width - 1 or (not known and (is_softmax or width == 91))
+    return 0 < known == width - 1 or (not known and (is_softmax or width == 91))
 
 
 def _order(seen: Evidence, own: Tensor | None) -> str:

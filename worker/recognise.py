@@ -102,9 +102,13 @@ def _choose(seen: Evidence, head: str | None, file: str, found: list[Proposal]) 
 
 
 def _drops_first(one: Proposal, seen: Evidence) -> bool:
-    """Tell whether the labels name the background first, which is none of the proposal's classes."""
-    known = len(seen.labels)
-    return one.classes == known - 1 and seen.labels[0].lower() in BACKGROUND
+    """Tell whether the labels name the background first, which is none of the proposal's classes.
+
+    Where outputs do not say how many classes there are, it is none of them if they are counted from 1.
+    """
+    if not seen.labels or seen.labels[0].lower() not in BACKGROUND:
+        return False
+    return one.classes == len(seen.labels) - 1 or (one.classes is None and one.options.get("first_label") == 1)
 
 
 def _labels(chosen: Proposal, seen: Evidence, source: str) -> tuple[tuple[str, ...], str]:
@@ -149,8 +153,9 @@ def _fields(
         why.append(f"{', '.join(told)}: from {facts.source}.")
     if guessed := sorted(set(chosen.fields) - set(facts.fields) - set(given) - set(bytes_in)):
         why.append(f"{', '.join(guessed)}: as networks of this family are trained; check with a photo.")
-    if not chosen.fields and not facts.fields:
-        why.append("colour, mean, scale, resize: nothing is known, so the defaults; check with a photo.")
+    left = [key for key in ("colour", "mean", "scale", "resize") if key not in fields]
+    if left and not chosen.fields and not facts.fields:
+        why.append(f"{', '.join(left)}: nothing is known, so the defaults; check with a photo.")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}, why
 
 

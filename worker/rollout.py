@@ -131,17 +131,17 @@ class Rollout:
             for name in workers
             if name not in begun
         }
-        said |= self._await(words["order"], begun)
+        said |= self._await(words["order"], begun, order.share)
         return [said[name] for name in sorted(said)]
 
-    def _await(self, order_id: str, workers: Collection[str]) -> dict[str, Said]:
+    def _await(self, order_id: str, workers: Collection[str], share: float | None) -> dict[str, Said]:
         """Ask until the order has ended everywhere."""
         until, said, pause_s = time.monotonic() + self._within_s, dict[str, Said](), ASK_FIRST_S
         while (left := set(workers) - set(said)) and time.monotonic() < until:
             for name, answer in self._send("model_change", {}, left).items():
                 last = answer.get("last", {})
                 if last.get("order") == order_id and last.get("state") in _ENDED:
-                    said[name] = _said(name, last)
+                    said[name] = _said(name, last, share)
             if set(workers) != set(said):
                 time.sleep(pause_s)
                 pause_s = min(ASK_EVERY_S, 1.5 * pause_s)
@@ -162,7 +162,9 @@ class Rollout:
         return {name: answer for reply in replies or () for name, answer in reply.items()}
 
 
-def _said(worker: str, last: dict[str, Any]) -> Said:
+def _said(worker: str, last: dict[str, Any], share: float | None) -> Said:
     if last["state"] == "failed":
         return Said(worker, False, str(last.get("reason")))
+    if share == 0:
+        return Said(worker, True, f"{last['version']} gets no more jobs, digest {last.get('digest')} has them all")
     return Said(worker, True, f"{last['version']} {last['state']}, digest {last.get('digest')}, {last['seconds']:g} s")

@@ -117,10 +117,54 @@ def oriented_upright(classes: int = CLASSES) -> ov.Model:
     return one.model()
 
 
-def faces_v5() -> ov.Model:
-    """YOLOv5-face: a box, a score, five places, a class; as wide as a detector of 11 classes."""
-    one, grids = Drawing(42), (8, 16, 32)
-    places = op.multiply(op.sigmoid(one.grids(10, grids, per_cell=3)), np.float32(90))
-    parts = [one.pixels(grids, 3), one.scores(1, grids, per_cell=3), places, one.scores(1, grids, per_cell=3)]
-    one.add(op.concat(parts, 2), "output")
+def _logits(scores: ov.Output) -> ov.Output:
+    """Undo a sigmoid."""
+    return op.log(op.divide(scores, op.subtract(np.float32(1.0001), scores))).output(0)
+
+
+def raw_yolov5(classes: int = CLASSES) -> ov.Model:
+    """YOLOv5's rows, whose scores went through no sigmoid."""
+    one, grids = Drawing(36), (8, 16, 32)
+    scores = one.scores(1 + classes, grids, per_cell=3)
+    one.add(op.concat([one.pixels(grids, 3), _logits(scores)], 2), "output0")
+    return one.model()
+
+
+def yolov5_face() -> ov.Model:
+    """A box, its score, five landmarks in pixels and a class."""
+    one, grids = Drawing(37), (8, 16, 32)
+    pixels = op.concat([one.pixels(grids, 3) for _ in range(3)], 2)
+    marks = op.slice(pixels, [0], [10], [1], [2])
+    scores = [one.scores(1, grids, per_cell=3) for _ in range(2)]
+    one.add(op.concat([one.pixels(grids, 3), scores[0], marks, scores[1]], 2), "output0")
+    return one.model()
+
+
+def raw_yolov8(classes: int = CLASSES) -> ov.Model:
+    """YOLOv8's columns, whose scores went through no sigmoid."""
+    one, grids = Drawing(38), (8, 16, 32)
+    joined = op.concat([one.pixels(grids), _logits(one.scores(classes, grids))], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    return one.model()
+
+
+def _corners(one: Drawing) -> ov.Output:
+    boxes = one.pixels((8, 16, 32))
+    place, side = (op.slice(boxes, [first], [first + 2], [1], [2]) for first in (0, 2))
+    half = op.divide(side, np.float32(2))
+    return op.concat([op.subtract(place, half), op.add(place, half)], 2).output(0)
+
+
+def corners_yolov8(classes: int = CLASSES) -> ov.Model:
+    """YOLOv8's columns, but two corners a box."""
+    one = Drawing(39)
+    joined = op.concat([_corners(one), one.scores(classes, (8, 16, 32))], 2)
+    one.add(op.transpose(joined, np.array([0, 2, 1])), "output0")
+    return one.model()
+
+
+def corners_yolov6(classes: int = CLASSES) -> ov.Model:
+    """YOLOv6's rows, but two corners a box, some of them outside of the picture."""
+    one = Drawing(40)
+    one.add(op.concat([_corners(one), one.scores(1 + classes, (8, 16, 32))], 2), "outputs")
     return one.model()

@@ -163,7 +163,10 @@ def test_an_operator_swaps_looks_and_goes_back_by_commands(marks: Marks) -> None
 
     assert f"{worker.name}: marks@2 serving, digest {marks.digests[2]}" in _type(marks, "swap", "marks@2")
     assert "25% of the jobs" in _type(marks, "canary", "marks@1", "--share", "0.25") + _type(marks, "served")
-    assert "marks@2 serving" in _type(marks, "canary", "marks@1", "--share", "0") + _type(marks, "swap", "marks@2")
+    assert f"marks@1 gets no more jobs, digest {marks.digests[2]} has them all" in _type(
+        marks, "canary", "marks@1", "--share", "0"
+    )
+    assert "marks@2 serving" in _type(marks, "swap", "marks@2")
     failed = _type(marks, "swap", "marks@9", status=1)
     assert "Nothing was changed, because not every worker can serve it" in failed
     assert f"{worker.name}: There is no version 'marks@9'" in failed

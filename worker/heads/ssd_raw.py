@@ -81,7 +81,7 @@ def attach(
 
 def _find(found: Sequence[tensors.Tensor]) -> tuple[tensors.Tensor, tensors.Tensor, tensors.Tensor | None]:
     """Tell boxes, scores and, if there are any, anchors apart: by constancy, then by width, then by their place."""
-    own = next((one for one in found if one.value.get_node().get_type_name() == "Constant"), None)
+    own = next((one for one in found if tensors.behind(one.value, "Constant")), None)
     left = [one for one in found if one is not own]
     boxes = next((one for one in left if one.width == 4), None)
     scores = next((one for one in left if one is not boxes), None)

@@ -49,6 +49,17 @@ def outputs(model: ov.Model) -> list[Tensor]:
     ]
 
 
+def behind(value: ov.Output, kind: str) -> ov.Node | None:
+    """Return the operation of that kind that gives ``value``, looking through changes of type and shape; None if none.
+
+    An export with weights of 16 bits has a change of type behind each constant, and perhaps one behind its end.
+    """
+    node = value.get_node()
+    while node.get_type_name() in ("Convert", "Reshape", "Squeeze", "Unsqueeze"):
+        node = node.input_value(0).get_node()
+    return node if node.get_type_name() == kind else None
+
+
 def sizes(shape: ov.PartialShape) -> tuple[int, ...]:
     """Return a shape as whole numbers, -1 for what is not fixed; ``(-1,)`` if not even the rank is."""
     if shape.rank.is_dynamic:

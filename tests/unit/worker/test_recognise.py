@@ -124,6 +124,57 @@ def test_a_background_among_the_labels_is_no_label(save: Save):
     assert found.spec.options["background"] is True
 
 
+def test_a_background_among_the_labels_is_no_label_where_classes_are_not_counted(save: Save):
+    """Given outputs that do not say how many classes there are, counted from 1, then the list's first is dropped."""
+    found = recognise.recognise(save(networks.tf_detections()), "mine", labels=("???", *LABELS))
+
+    assert found.spec.labels == LABELS
+    assert found.spec.options["first_label"] == 1
+
+
+@pytest.mark.parametrize("behind", ["f16", "reshape"])
+def test_what_stands_behind_a_detection_output_does_not_hide_its_background(save: Save, behind):
+    """Given a change of type or shape behind it, then the background is seen all the same: names are not one off."""
+    model = networks.ssd()
+    rows = model.output(0).get_node().input_value(0)
+    last = op.convert(op.convert(rows, "f16"), "f32") if behind == "f16" else op.reshape(rows, [1, 1, -1, 7], False)
+
+    found = recognise.recognise(save(ov.Model([last], model.get_parameters())), "mine", labels=LABELS)
+
+    assert (found.spec.head, found.spec.options) == ("ssd", {"first_label": 1})
+
+
+def test_rows_of_seven_that_do_not_tell_their_background_are_asked_about(save: Save):
+    """Given something between DetectionOutput and the end, then nobody guesses what class 0 is."""
+    model = networks.ssd()
+    rows = model.output(0).get_node().input_value(0)
+
+    said = refused(save(ov.Model([op.relu(rows)], model.get_parameters())), labels=LABELS)
+
+    assert "--head ssd" in said
+    assert "options.first_label=1" in said
+
+
+def test_one_class_without_labels_is_one_label(save: Save):
+    """Given raw boxes and one score each, then the one class is no background; rows like YOLOv8's are seen as well."""
+    asked = refused(save(networks.efficientdet(classes=1)))
+    assert "1 scores after sigmoid" in asked
+    assert "no background" in asked
+    assert "--head yolov8" in refused(save(networks.yolov8_turned(classes=1)))
+    assert recognise.recognise(save(networks.yolov8_turned(classes=1)), "mine", labels=("cat",)).spec.head == "yolov8"
+
+
+def test_anchors_of_16_bits_are_seen_as_constant(save: Save, tmp_path):
+    """Given a network whose weights were compressed, then its anchors are its own as before."""
+    path = tmp_path / "small.xml"
+    ov.save_model(networks.ssd_own_anchors(), path, compress_to_fp16=True)
+
+    found = recognise.recognise(path, "mine", labels=LABELS)
+
+    assert found.spec.head == "ssd_raw"
+    network.build(found.spec, path, ov.Core())
+
+
 @pytest.mark.parametrize("model", ["centerface", "blazeface_short", "blazeface_back", "blazeface_full"])
 def test_known_networks_are_recognised(store: Path, model):
     """ONNX and TFLite, with what their own descriptions say."""
@@ -179,10 +230,9 @@ def test_what_may_be_a_network_for_poses_is_asked_about(save: Save):
     assert recognise.recognise(save(networks.yolov8(classes=52)), "mine", labels=labels).spec.labels == labels
 
 
-@pytest.mark.parametrize("model", [refused_networks.oriented_upright, refused_networks.faces_v5])
-def test_values_that_may_be_no_scores_are_asked_about(save: Save, model):
-    """Given a last row unlike the scores before it, or pixels among them, then it is no sure guess."""
-    assert refused(save(model())).startswith("It is not sure what net.xml is: ")
+def test_a_last_value_that_may_be_an_angle_is_asked_about(save: Save):
+    """Given a last row unlike the scores before it, then it is no sure guess."""
+    assert refused(save(refused_networks.oriented_upright())).startswith("It is not sure what net.xml is: ")
 
 
 @pytest.mark.parametrize(
@@ -242,6 +292,27 @@ def test_outputs_of_no_family_are_shown(save: Save):
 def test_rows_that_only_look_like_a_family_s_are_not_taken_for_it(save: Save):
     """Seven columns in another order than DetectionOutput's would give boxes that are wrong without a word."""
     assert "outputs of no family that is known: output [75,7]" in refused(save(refused_networks.seven()))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        refused_networks.raw_yolov5,
+        refused_networks.yolov5_face,
+        refused_networks.raw_yolov8,
+        refused_networks.corners_yolov8,
+        refused_networks.corners_yolov6,
+    ],
+)
+@pytest.mark.parametrize("labels", [(), LABELS, tuple("abcdefghijk")])
+def test_a_family_s_shape_with_other_values_in_it_is_not_taken_for_it(save: Save, model, labels):
+    """Given raw scores, landmarks or corners where that family has scores and centres, then it is refused."""
+    assert "outputs of no family that is known" in refused(save(model()), labels=labels)
+
+
+def test_keypoints_of_0_to_1_are_not_taken_for_scores(save: Save):
+    """Given a network for poses, all of it 0 to 1, that says nothing of itself, then it is asked about."""
+    assert "It is not sure what net.xml is" in refused(save(refused_networks.pose(5, is_unit=True)))
 
 
 def test_an_input_that_is_no_picture_is_told(save: Save, tmp_path):
@@ -327,6 +398,14 @@ def test_the_archive_behind_a_tflite_file_is_read(store: Path, tmp_path):
 
     assert metadata.read(ov.Core().read_model(source), path).labels == ("a face",)
     assert recognise.recognise(path, "mine").spec.labels == ("a face",)
+
+
+def test_what_the_user_says_is_not_told_as_a_default(save: Save):
+    """Given a head of which nothing is known, then only what was left out is said to be a default."""
+    found = recognise.recognise(save(networks.ssd()), "mine", labels=LABELS, head="theirs", given={"scale": [255] * 3})
+
+    assert found.spec.scale == (255, 255, 255)
+    assert "colour, mean, resize: nothing is known, so the defaults; check with a photo." in found.why
 
 
 def test_what_the_user_says_goes_before_what_the_file_says(save: Save):
