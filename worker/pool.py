@@ -20,9 +20,7 @@ import contextlib
 import functools
 import itertools
 import logging
-import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -55,6 +53,7 @@ from worker.bell import Bell
 from worker.bodies import Body, Finishers, Interrupted
 from worker.health import SIGN_EVERY_S, Health
 from worker.request import Stage, staged
+from worker.stops import Stops
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +146,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._engine: Any = None
         self._finishers: Finishers | None = None
         self._answered_at = 0.0
-        self._told_to_stop = 0
+        self._stops = Stops(self._bell.ring)
 
     # ---------------------------------------------------------------------------------------------- lifecycle
 
@@ -167,6 +166,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         Raises:
             WorkerShutdown: a network cannot be loaded; the log has one sentence.
         """
+        self._stops.install()
         try:
             self._engine = self.open_engine()
         except (models.ModelError, settings.SettingsError) as error:
@@ -175,7 +175,6 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self.health = Health(settings.load().health_file)
         self._does_debug = False  # Celery would log each message as it is, image included
         self._finishers = Finishers(FINISHERS)
-        signals.worker_shutting_down.connect(self._on_told_to_stop)
         signals.worker_process_init.send(sender=None)
 
     def register_with_event_loop(self, hub: Any) -> None:
@@ -211,7 +210,10 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         return [request.message for request in requests]
 
     def on_close(self) -> None:
-        """Give back the jobs that have no place yet, so that other workers can begin them while this one drains."""
+        """Give back the jobs that have no place yet, so that other workers can begin them while this one drains.
+
+        In a cold shutdown those that have a place are given up as well, before their messages go back.
+        """
         self._aside(self.health.stops, "health.touch_failed")
         if (semaphore := self.options.get("semaphore")) is not None:
             semaphore.clear()
@@ -221,32 +223,27 @@ class DetectionPool(BasePool):  # type: ignore[misc]
                 _give_back(request)
         except Exception as error:  # noqa: BLE001 - then they come back when the connection closes or the lease ends
             logger.warning("pool.not_given_back waiting=%d error=%r", len(waiting), error)
+        if state.should_terminate:
+            self._settle()
+            self._shut()
 
     def on_stop(self) -> None:
         """Warm shutdown: finish what is in flight within ``FLEET_DRAIN_S``; the rest goes back to the queue.
 
         The loop goes on meanwhile: acknowledgements leave at once, leases are renewed, time limits hold. The consumer
         is cancelled already, and what is not acknowledged is re-queued when Celery closes the connection right after.
-        In a cold shutdown Celery has just given up all jobs, and calls this for those that have ended before.
         """
-        limit_s = 0.0 if state.should_terminate else settings.load().drain_s
+        limit_s = settings.load().drain_s
         until = time.monotonic() + limit_s
         if self._jobs and limit_s:
             self._hub.call_later(limit_s, _nothing)  # so that the loop does not sleep longer
         self._settle()
-        while self._jobs and time.monotonic() < until:
+        while self._jobs and time.monotonic() < until and not state.should_terminate:
             self._turn_loop()
             self._settle()
         if self._jobs:
             logger.warning("pool.drain_limit given_back=%d", len(self._jobs))
         self._shut()
-
-    def _on_told_to_stop(self, sig: str = "", **_: Any) -> None:
-        """A second SIGTERM ends the worker now, as SIGQUIT does; Celery itself would go on draining."""
-        if sig == "SIGTERM":
-            self._told_to_stop += 1
-            if self._told_to_stop > 1:
-                os.kill(os.getpid(), signal.SIGQUIT)
 
     def on_terminate(self) -> None:
         """Cold shutdown: drop everything now; what is not acknowledged comes back."""

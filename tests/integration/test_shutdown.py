@@ -152,6 +152,16 @@ def test_a_worker_told_to_end_now_does_and_loses_nothing(
     assert [faces(job.get(timeout=30)) for job in jobs] == [1, 1]
 
 
+def test_the_signal_may_come_while_the_loop_sends_events(fleet: Fleet) -> None:
+    """Given a loop that has the events' lock, when SIGQUIT comes, then the worker ends as well: nobody waits for it."""
+    worker = fleet.start(extra=SMALL)
+    gate = fleet.gate().entered()
+    fleet.app.control.broadcast("quit_while_sending_events")
+    worker.wait(10)
+    assert fleet.queued("fleet") == 1
+    assert not gate.job.ready()
+
+
 def test_two_interrupts_end_the_worker_now(fleet: Fleet) -> None:
     """Given Ctrl-C once, then the worker drains; twice, then it ends now and gives its jobs back."""
     worker = fleet.start(extra=SMALL)

@@ -6,6 +6,7 @@ They say what they do through Redis: ``record:<kind>:<job>`` is a list, a gate i
 import itertools
 import json
 import os
+import signal
 import sys
 import time
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from typing import Any
 
 from celery import Task, current_app, shared_task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.worker.control import control_command
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -345,3 +347,17 @@ if os.environ.get("USER_RECORDS_SIGNALS"):
     @signals.worker_ready.connect(weak=False)
     def _on_ready(**_: Any) -> None:
         record("signals", "process", f"worker_ready {os.getpid()}")
+
+
+# ----------------------------------------------------------------------------------------------- control commands
+
+
+@control_command()
+def quit_while_sending_events(state: Any) -> dict[str, str]:
+    """Get SIGQUIT while the loop sends events: it has the lock, and as many more as make the next one be sent."""
+    dispatcher = state.consumer.event_dispatcher
+    while len(dispatcher._group_buffer["task"]) < dispatcher.buffer_limit - 1:
+        dispatcher.send("task-sent", uuid="any")
+    with dispatcher.mutex:
+        os.kill(os.getpid(), signal.SIGQUIT)
+    return {"ok": "still here"}
