@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 #: What is Redis's and not the message's; kombu counts any ``KeyError`` as a lost connection.
 LOST = (RedisError, OSError)
 
+#: Longest wait, after a message was dealt with, for room for a few more.
+TOGETHER_WITHIN_S = 0.2
+
 
 class Load(NamedTuple):
     """What a message that is held weighs."""
@@ -59,6 +62,7 @@ class BoundedQoS(LeaseQoS):
         super().__init__(*args, **kwargs)
         self._loads: dict[str, Load] = {}
         self._usual = 1  # images of a message, as the last one had
+        self._freed_at = 0.0
         self.held_bytes = 0
         #: Images of messages that are held, by queue; those that wait for their time take nothing from others.
         self.held: Counter[str] = Counter()
@@ -70,13 +74,19 @@ class BoundedQoS(LeaseQoS):
         return self.held_bytes < MAX_HELD_BYTES and bool(super().can_consume())  # type: ignore[no-untyped-call]
 
     def wanted(self) -> int:
-        """Tell how many messages to fetch now: none before there is room for a few, so that they come together."""
+        """Tell how many messages to fetch now: none before there is room for a few, so that they come together.
+
+        Where nothing has ended for a while, little room is all there will be: the rest may be held by what never ends.
+        """
         if not self.prefetch_count:
             return MESSAGES_AT_ONCE
         few = min(MESSAGES_AT_ONCE, max(1, self.prefetch_count // (4 * self._usual)))
-        if len(self._loads) > 1 and self.held.total() + few * self._usual > self.prefetch_count:
-            return 0  # one message is at work, and another at hand
-        return few if self.can_consume_max_estimate() >= few else 0  # type: ignore[no-untyped-call]
+        room: int = self.can_consume_max_estimate()  # type: ignore[no-untyped-call]
+        if len(self._loads) > 1:  # one message is at work, and another at hand
+            room = min(room, (self.prefetch_count - self.held.total()) // self._usual)
+        if room < few and time.monotonic() < self._freed_at + TOGETHER_WITHIN_S:
+            return 0
+        return max(0, min(room, few))
 
     def weigh(self, delivery_tag: str, images: int) -> None:
         """Say how many images a message that is held has."""
@@ -114,6 +124,7 @@ class BoundedQoS(LeaseQoS):
         if (load := self._loads.pop(delivery_tag, None)) is not None:
             self.held_bytes -= load.bytes
             self.held[load.queue] -= load.images
+            self._freed_at = time.monotonic()
 
 
 class GuardedChannel:

@@ -61,6 +61,9 @@ logger = logging.getLogger(__name__)
 FINISHERS = 2
 
 
+#: Seconds between two looks whether a place that was kept for others may be given away.
+LOOK_EVERY_S = 0.5
+
 #: A body behind a stage that has run for less than this is not interrupted when its job is given up: it is storing a
 #: result, and an exception in the middle of that could leave a lock or a connection behind.
 SPARED_S = 1.0
@@ -187,6 +190,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         hub.call_soon(self._check_health)
         hub.call_soon(self._announce)
         hub.call_repeatedly(ANNOUNCE_EVERY_S, self._announce)
+        if (places := self.options.get("semaphore")) is not None and hasattr(places, "give"):
+            hub.call_repeatedly(LOOK_EVERY_S, places.give)
 
     def flush(self) -> None:
         """After broker loss: jobs in flight go on and store their results, and keep their places.

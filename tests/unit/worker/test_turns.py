@@ -10,7 +10,7 @@ import pytest
 
 from worker.lanes import Lanes
 from worker.shares import Shares
-from worker.turns import FairPlaces, queue_of
+from worker.turns import KEPT_S, FairPlaces, queue_of
 
 SOON_S = 10.0
 
@@ -21,7 +21,8 @@ class Turns:
     def __init__(self, places: int) -> None:
         self.taken: Counter[str] = Counter()
         self.served: list[str] = []
-        self.places = FairPlaces(places, self.taken.__getitem__)
+        self.now = 1000.0
+        self.places = FairPlaces(places, self.taken.__getitem__, lambda: self.now)
 
     def come(self, *queues: str) -> None:
         for queue in queues:
@@ -56,6 +57,41 @@ def test_places_end_up_in_equal_parts() -> None:
         turns.come("fast", "slow")
         turns.leave("fast")
     assert turns.taken == {"slow": 2, "fast": 2}
+
+
+def test_what_does_not_end_does_not_take_the_last_place() -> None:
+    """Given jobs of one queue that never end, when none of another waits for a moment, then its place is kept."""
+    turns = Turns(4)
+    turns.come("fast", *["stuck"] * 8)
+    for _ in range(10):
+        turns.leave("fast")
+        turns.come("fast")
+    assert turns.taken == {"stuck": 3, "fast": 1}
+
+
+def test_a_place_is_kept_for_a_moment_only() -> None:
+    """Given a queue of which nothing came for a while, then who waits gets its place too."""
+    turns = Turns(4)
+    turns.come("fast", *["stuck"] * 8)
+    turns.leave("fast")
+    turns.places.give()
+    assert turns.taken["stuck"] == 3
+
+    turns.now += KEPT_S
+    turns.places.give()
+
+    assert turns.taken["stuck"] == 4
+
+
+@pytest.mark.parametrize(("places", "got"), [(1, 1), (2, 1), (4, 2), (6, 4)])
+def test_no_more_than_half_of_the_places_are_kept(places: int, got: int) -> None:
+    """Given two queues that have none just now, then a third has what is left; one place is kept for nobody."""
+    turns = Turns(places)
+    for other in ("a", "b"):
+        turns.come(other)
+        turns.leave(other)
+    turns.come(*["c"] * 8)
+    assert turns.taken["c"] == got
 
 
 def test_in_a_queue_the_first_comes_first_and_nobody_is_no_error() -> None:
