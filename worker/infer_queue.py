@@ -192,7 +192,7 @@ class InferQueue:
         if threading.current_thread() is not self._supervisor:
             self._supervisor.join(timeout_s)
             until = time.monotonic() + CALLBACKS_WITHIN_S
-            while self._callbacks_due > 0 and time.monotonic() < until:
+            while self._callbacks_due > 0 and not self._supervisor.is_alive() and time.monotonic() < until:
                 time.sleep(0.001)  # a request stands still a moment before its callback is made
             self._let_go()
 

@@ -17,8 +17,8 @@ from producer.wire import Detection, Options
 from worker import cpu, decode, footprint, models, network, quantized, resize, store
 from worker.cli_quantize import quantize
 from worker.complaints import checked, chosen_settings
-from worker.detector import to_detections
 from worker.heads.nms import SCORE_FLOOR
+from worker.outcome import to_detections
 from worker.swaps_cli import canary, served, swap
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -47,7 +47,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producer.wire import ANNOUNCE_EVERY_S
-from worker import cpu, detector, models, settings
+from worker import cpu, models, opening, settings
 from worker.alarms import Alarms
 from worker.bell import Bell
 from worker.bodies import Body, Finishers, Interrupted
@@ -156,7 +156,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def open_engine(self) -> Any:
         """Load what the tasks' asynchronous stages need; tests put something simpler here."""
         chosen = settings.load()
-        return detector.open_detector(chosen, cpu.make_plan(chosen))
+        return opening.open_detector(chosen, cpu.make_plan(chosen))
 
     @property
     def engine(self) -> Any:

@@ -16,9 +16,9 @@ from redis import Redis
 
 from producer import blobs, wire
 from worker import decode, resize
-from worker.detector import Outcome
 from worker.infer_queue import Inference, InferQueue
 from worker.network import Network
+from worker.outcome import Outcome
 from worker.resize import Frame, Pixels
 from worker.settings import Settings
 from worker.trail import OK, Passage

@@ -16,7 +16,8 @@ from celery.exceptions import Ignore
 from producer import wire
 from producer.errors import FleetError, InferenceFailed, InternalError, InvalidRequest
 from worker.clock import redis_clock
-from worker.detector import Detector, Outcome, Request
+from worker.detector import Detector
+from worker.outcome import Outcome, Request
 from worker.request import current_stage
 from worker.shown import ShownResult, ShownResults
 

@@ -82,7 +82,7 @@ def _bare(url: str, picture: bytes) -> object:
 PARTS = {
     "broker": "from worker.app import app; app.connection().ensure_connection(max_retries=1)",
     "results": "from worker.app import app; app.backend.client.ping()",
-    "images": "from worker import detector, settings; detector._connect(settings.load().url, connections=1).ping()",
+    "images": "from worker import detector, settings; detector.connect(settings.load().url, connections=1).ping()",
     "sweep": "from redis import Redis; from worker.app import app; Redis.from_url(app.conf.result_backend).ping()",
     "Flower": "from worker.monitor import app; app.connection().ensure_connection(max_retries=1)",
 }

@@ -14,9 +14,10 @@ from producer.wire import Options
 from tests.swap.versions import LABELS, NAME, heavy, picture
 from worker import network
 from worker.cpu import Plan
-from worker.detector import Detector, Request
+from worker.detector import Detector
 from worker.memory import give_back_large_blocks
 from worker.models import ModelSpec
+from worker.outcome import Request
 from worker.settings import Settings
 
 

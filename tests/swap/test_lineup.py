@@ -12,10 +12,11 @@ from producer.wire import Options
 from tests.hazards import networks
 from tests.integration.kit import ROOT, eventually
 from worker.cpu import Plan
-from worker.detector import Detector, Request
+from worker.detector import Detector
 from worker.infer_queue import QueueClosedError
 from worker.models import ModelSpec
 from worker.network import Network
+from worker.outcome import Request
 from worker.settings import Settings
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from producer import wire
-from worker import detector
+from worker import outcome
 from worker.bench.task import Task
 from worker.decode import to_input
 from worker.memory import Room
@@ -76,7 +76,7 @@ class Engine:
 
     def answer(self, rows: npt.NDArray[np.float32], frame: Frame) -> Answer:
         """Give ``[label_id, score, x1, y1, x2, y2]`` per object, pixels of the original image."""
-        found = detector.to_detections(rows, frame, self.task.spec, _ALL)
+        found = outcome.to_detections(rows, frame, self.task.spec, _ALL)
         return [[one.label_id, one.score, *one.box] for one in found]
 
 

@@ -34,10 +34,13 @@ from tests.unit.worker.conftest import Load
 from worker import decode, models, network
 from worker.cpu import Plan
 from worker.decode import Frame
-from worker.detector import Detecting, Detector, Request, open_detector, to_detections
+from worker.detecting import Detecting
+from worker.detector import Detector
 from worker.ending import Remains
 from worker.models import ModelSpec
 from worker.network import Network
+from worker.opening import open_detector
+from worker.outcome import Request, to_detections
 from worker.settings import Settings
 
 #: Longest wait for what takes milliseconds on a machine that has nothing else to do.
@@ -249,7 +252,7 @@ def test_a_failed_inference_is_an_error_of_its_own_image(start: Open, caplog):
     """The job's id and OpenVINO's reason stand in the log, the caller gets a sentence."""
     detector = start(tiny(networks.picky))
 
-    with caplog.at_level(logging.WARNING, "worker.detector"):
+    with caplog.at_level(logging.WARNING, "worker.detecting"):
         first, bad, last = finish(detector.start(ask(picture(1), picture(2, nonzero=2), picture(3), job_id="j7")))
 
     assert (networks.number_of(first), networks.number_of(last)) == (1, 3)

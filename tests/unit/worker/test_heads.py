@@ -13,10 +13,10 @@ from producer.wire import Detection, Options
 from tests import reference
 from tests.unit.worker.conftest import Load
 from worker import decode, models, network
-from worker.detector import to_detections
 from worker.heads import blazeface, nms
 from worker.models import KNOWN, ModelError
 from worker.network import Network
+from worker.outcome import to_detections
 
 #: ``""`` is the hardware's choice; where that is f32, there is nothing more to see.
 PRECISIONS = ["f32", ""] if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ["f32"]

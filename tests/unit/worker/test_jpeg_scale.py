@@ -15,9 +15,9 @@ from producer.wire import Detection, Options
 from tests import photos
 from tests.unit.worker.conftest import LIMITS, Load
 from worker import decode, resize
-from worker.detector import to_detections
 from worker.memory import Room
 from worker.network import Network
+from worker.outcome import to_detections
 from worker.resize import Fit
 
 FULL = replace(LIMITS, jpeg_scale=False)

@@ -25,10 +25,12 @@ from tests.scenes import Scene, small_faces
 from tests.unit.worker.conftest import Load
 from worker import decode
 from worker.cpu import Plan
-from worker.detector import Detecting, Detector, Request
+from worker.detecting import Detecting
+from worker.detector import Detector
 from worker.memory import TILED_AT_ONCE
 from worker.models import ModelSpec
 from worker.network import Network
+from worker.outcome import Request
 from worker.settings import Settings
 
 SOON_S = 60.0
