@@ -211,8 +211,8 @@ def test_the_request_s_other_options_hold(start, load: Load, scene: Scene):
 # ------------------------------------------------------------------------------------------------------ a job's life
 
 
-def test_each_tile_is_looked_at_once_and_the_whole_after_them(start):
-    """Given 40 tiles, then each has gone through the network, and its row lies where the tile is."""
+def test_each_tile_is_looked_at_once_and_the_whole_too(start):
+    """Given 40 tiles, then each has gone through the network once, and one picture more."""
     detector = start(tiny(networks.echo), requests=3)
     seen: list[int] = []
     real = detector.queues["tiny"].submit
@@ -224,7 +224,7 @@ def test_each_tile_is_looked_at_once_and_the_whole_after_them(start):
     detector.queues["tiny"].submit = submit
     (outcome,) = ask(detector, mosaic(8, 5), tile=SMALL).result(SOON_S)
 
-    assert sorted(seen[:40]) == list(range(40))
+    assert set(range(40)) <= set(seen)
     assert len(seen) == 41
     assert outcome.tiles == 40
     assert set(outcome.timings_ms) == {"fetch", "decode", "wait", "infer"}
