@@ -31,6 +31,7 @@ from producer.errors import (
 )
 from worker import deaths, decode, network, tiles
 from worker.admission import Admission, Line, Turn
+from worker.batches import BatchQueue, Requests
 from worker.cpu import Plan
 from worker.detecting import Detecting, Flight, answer_to, check_still_wanted, is_wanted
 from worker.ending import Ending, Remains
@@ -71,7 +72,12 @@ class Detector:
 
     def serve(self, one: Network) -> Serving:
         """Make the infer queue of a network, which then can be put into its model's lineup."""
-        return Serving(one, InferQueue(one.compiled, network.requests_of(one, self._settings)))
+        count = network.requests_of(one, self._settings)
+        requests = InferQueue(one.compiled, count)
+        if one.batched is None:
+            return Serving(one, requests)
+        most, wait_s = self._settings.batch, self._settings.batch_wait_ms / 1000
+        return Serving(one, BatchQueue(requests, InferQueue(one.batched, count), most=most, wait_s=wait_s))
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -79,7 +85,7 @@ class Detector:
         return {name: one.current.network for name, one in self.lineups.items()}
 
     @property
-    def queues(self) -> dict[str, InferQueue]:
+    def queues(self) -> dict[str, Requests]:
         """The infer queue of each model's current version."""
         return {name: one.current.queue for name, one in self.lineups.items()}
 

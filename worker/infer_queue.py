@@ -45,6 +45,8 @@ class QueueClosedError(RuntimeError):
 class Inference(Future[Array]):
     """One tensor's way through the network; settles with a copy of the network's output, ``(n, 6+) float32``.
 
+    Where the network has several, as one for a batch has (:mod:`worker.batches`), it is a list of them.
+
     Attributes:
         waited_s: how long ``submit`` waited for a free request.
         infer_s: from the start of the request to its completion; 0.0 until then.
@@ -92,7 +94,7 @@ class _Slot:
 class InferQueue:
     """Keeps up to ``requests`` inferences in flight on one compiled network.
 
-    The network has one input, of known rank, and one output. Thread-safe: any thread may submit, cancel or close.
+    The network has one input, of known rank. Thread-safe: any thread may submit, cancel or close.
 
     Args:
         compiled: the compiled network.
@@ -111,6 +113,7 @@ class InferQueue:
         # -1 where any size goes: only networks that keep a picture's proportions have that.
         sizes = compiled.input(0).get_partial_shape()
         self._shape = tuple(-1 if one.is_dynamic else int(one.get_length()) for one in sizes)
+        self._outputs = len(compiled.outputs)
         self._check_every_s = check_every_s
         self._abandon_after_s = abandon_after_s
         self._lock = threading.Lock()
@@ -152,7 +155,7 @@ class InferQueue:
             TimeoutError: no request became free in time.
             InferenceError: OpenVINO refused to start the request.
         """
-        tensor = self._check(tensor)
+        tensor = self.check(tensor)
         began = time.monotonic()
         slot = self._take(timeout_s)
         flight = Inference(tensor, time.monotonic() - began, slot.number, self._abort)
@@ -175,6 +178,21 @@ class InferQueue:
         if not self._busy.is_set():
             self._busy.set()
         return flight
+
+    def check(self, tensor: Array) -> Array:
+        """Return ``tensor`` as OpenVINO can take it; what does not fit never gets there, where it would cost a slot.
+
+        Raises:
+            TensorError: wrong shape or dtype.
+        """
+        if not isinstance(tensor, np.ndarray):
+            raise TensorError(f"expected an array, not {type(tensor).__name__}")
+        fits = len(tensor.shape) == len(self._shape) and all(
+            size in (-1, given) for size, given in zip(self._shape, tensor.shape, strict=True)
+        )
+        if not fits or tensor.dtype != self._dtype:
+            raise TensorError(f"expected {self._shape} {self._dtype}, got {tensor.shape} {tensor.dtype}")
+        return np.require(tensor, requirements=["C", "W"])  # a copy where memory is strided or read-only
 
     def close(self, *, timeout_s: float = 5.0) -> None:
         """Refuse new work, give up what is in flight and wait until every request stands still. Idempotent.
@@ -226,16 +244,17 @@ class InferQueue:
 
     def _settle(self, slot: _Slot, flight: Inference) -> None:
         error: Exception | None = None
-        rows: Array | None = None
-        try:
-            rows = slot.request.get_output_tensor(0).data.copy()  # the next run overwrites the original
+        rows: Any = None
+        try:  # a copy, for the next run overwrites the original
+            found = [slot.request.get_output_tensor(number).data.copy() for number in range(self._outputs)]
+            rows = found if self._outputs > 1 else found[0]
         except Exception as problem:  # noqa: BLE001 - whatever it is, it is this job's answer
             error = InferenceError(f"OpenVINO gave no output: {problem}")
         flight.infer_s = time.monotonic() - flight.started
         if self._release(slot, flight):
             flight.tensor = None
             if error is None:
-                flight.set_result(rows)  # type: ignore[arg-type]
+                flight.set_result(rows)
             else:
                 flight.set_exception(error)
 
@@ -250,17 +269,6 @@ class InferQueue:
         return answered
 
     # --------------------------------------------------------------------------------------------- any thread
-
-    def _check(self, tensor: Array) -> Array:
-        """OpenVINO itself raises on a misfit only after it has taken a slot, so it never sees one."""
-        if not isinstance(tensor, np.ndarray):
-            raise TensorError(f"expected an array, not {type(tensor).__name__}")
-        fits = len(tensor.shape) == len(self._shape) and all(
-            size in (-1, given) for size, given in zip(self._shape, tensor.shape, strict=True)
-        )
-        if not fits or tensor.dtype != self._dtype:
-            raise TensorError(f"expected {self._shape} {self._dtype}, got {tensor.shape} {tensor.dtype}")
-        return np.require(tensor, requirements=["C", "W"])  # a copy where memory is strided or read-only
 
     def _take(self, timeout_s: float | None) -> _Slot:
         if self._closed:

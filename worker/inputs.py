@@ -38,8 +38,10 @@ def layout_of(model: ov.Model, given: str | None = None) -> tuple[str, tuple[int
     raise ValueError(f'its input [{shown}] is no picture of three channels; say --set layout="NCHW" if it is one')
 
 
-def settle(model: ov.Model, layout: str, size: tuple[int, int]) -> None:
+def settle(model: ov.Model, layout: str, size: tuple[int, int], *, pictures: int = 1) -> None:
     """Give the picture its size, and the small inputs beside it their values; the picture alone is left.
+
+    With more than one of ``pictures`` the network is asked to take them at once.
 
     Raises:
         ValueError: there are other inputs.
@@ -50,12 +52,34 @@ def settle(model: ov.Model, layout: str, size: tuple[int, int]) -> None:
     for parameter in model.get_parameters():
         if parameter is picture or parameter.get_friendly_name() == picture.get_friendly_name():
             continue
-        value = np.array([_SIZES[_known(parameter)](size)])
+        value = np.array([_SIZES[_known(parameter)](size)] * pictures)
         kind = parameter.get_element_type().to_dtype()
         parameter.output(0).replace(op.constant(value.astype(kind)).output(0))
         model.remove_parameter(parameter)
     height, width = size
     model.reshape([1, 3, height, width] if layout == "NCHW" else [1, height, width, 3])
+    if pictures > 1:
+        _free_of_one(model, picture, pictures)
+        shape = picture.get_partial_shape()
+        shape[0] = ov.Dimension(pictures)
+        picture.set_partial_shape(shape)
+        model.validate_nodes_and_infer_types()
+
+
+def _free_of_one(model: ov.Model, picture: Any, pictures: int) -> None:
+    """Where an export reshapes to a first size of 1, for the one picture it was made for, make that ``pictures``."""
+    behind = {picture.get_friendly_name()}
+    for node in model.get_ordered_ops():
+        sources = [one.get_node() for one in node.input_values()]
+        if not any(one.get_friendly_name() in behind for one in sources):
+            continue
+        behind.add(node.get_friendly_name())
+        if node.get_type_name() != "Reshape" or sources[1].get_type_name() != "Constant":
+            continue
+        target = sources[1].get_data().copy().reshape(-1)
+        if sources[0].get_friendly_name() in behind and len(target) > 1 and target[0] == 1:
+            target[0] = pictures
+            node.input(1).replace_source_output(op.constant(target).output(0))
 
 
 def _picture(model: ov.Model) -> Any:

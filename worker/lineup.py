@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from worker.infer_queue import InferQueue
+from worker.batches import Requests
 from worker.network import Network
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class Serving:
     """One version at work: a network, its infer queue, and how many requests are with it. Thread-safe."""
 
-    def __init__(self, network: Network, queue: InferQueue) -> None:
+    def __init__(self, network: Network, queue: Requests) -> None:
         self.network = network
         self.queue = queue
         self._lock = threading.Lock()

@@ -20,6 +20,7 @@ from worker import compiled_cache, heads, inputs, integers
 from worker.heads import tensors
 from worker.models import ModelError, ModelSpec, digest
 from worker.settings import Settings
+from worker.views import one_by_one
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +34,20 @@ class Network:
         digest: sha256 of its files, first 16 hex digits.
         compiled: OpenVINO's compiled network; input ``(1, H, W, 3)`` uint8 BGR, output ``(n, 6+)`` float32.
         optimal_requests: how many requests OpenVINO wants in flight.
+        batched: the same for ``FLEET_BATCH`` pictures at once: input ``(k, H, W, 3)``, an output for each; or None.
     """
 
     spec: ModelSpec
     digest: str
     compiled: Any
     optimal_requests: int
+    batched: Any = None
 
 
-def build(spec: ModelSpec, path: Path, core: Any) -> Any:
+def build(spec: ModelSpec, path: Path, core: Any, *, pictures: int = 1) -> Any:
     """Read the network at ``path`` and put preprocessing and head into one graph.
+
+    With more than one of ``pictures`` it takes so many at once, and has an output for each.
 
     Raises:
         ModelError: the file cannot be read, or does not fit its description.
@@ -52,17 +57,33 @@ def build(spec: ModelSpec, path: Path, core: Any) -> Any:
     except ValueError as error:
         raise ModelError(f"Model {spec.name!r}: {error}.") from error
     try:
-        model = core.read_model(path)
-        integers.widen(model)
-        inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size)
-        graph = ov.Model([_attach(head, model, spec, path)], model.get_parameters(), spec.name)
+        model = _read(core, path, spec, pictures)
+        views = [model] if pictures == 1 else one_by_one(model, pictures, _read(core, path, spec, 1))
+        graph = ov.Model([_attach(head, view, spec, path) for view in views], model.get_parameters(), spec.name)
         _check_rows(graph, spec)
         graph = _preprocess(graph, spec)
         # OpenVINO names a nameless output by a counter of the process, and its cache goes by that name.
-        graph.output(0).set_names({"rows"})
+        for number, output in enumerate(graph.outputs):
+            output.set_names({f"rows{number or ''}"})
         return graph
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
         raise ModelError(f"Model {spec.name!r} cannot be built from {path.name}: {_first_line(error)}") from error
+
+
+def _read(core: Any, path: Path, spec: ModelSpec, pictures: int) -> Any:
+    if pictures > 1 and spec.resize == "multiple":
+        raise ValueError("its pictures keep their sizes, and only those of one size go together. Set FLEET_BATCH=1")
+    model = core.read_model(path)
+    integers.widen(model)
+    try:
+        inputs.settle(model, spec.layout, (-1, -1) if spec.resize == "multiple" else spec.input_size, pictures=pictures)
+    except RuntimeError as error:
+        if pictures == 1:
+            raise
+        raise ValueError(
+            f"it cannot take {pictures} pictures at once: {_first_line(error)} Set FLEET_BATCH=1"
+        ) from error
+    return model
 
 
 def _attach(head: heads.Head, model: Any, spec: ModelSpec, path: Path) -> Any:
@@ -107,13 +128,16 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
         )
     core = ov.Core()
     graph = build(spec, path, core)
+    many = build(spec, path, core, pictures=settings.batch) if settings.batch > 1 else None
     chosen = dict(properties(settings, threads))
     if spec.precision and not settings.precision:
         chosen["INFERENCE_PRECISION_HINT"] = spec.precision
     try:
         compiled = _compile(core, graph, settings, chosen)
-        request = compiled.create_infer_request()
-        request.infer({0: np.zeros((1, *spec.input_size, 3), np.uint8)})
+        _warm_up(compiled, spec, 1)
+        batched = None if many is None else _compile(core, many, settings, chosen)
+        if batched is not None:
+            _warm_up(batched, spec, settings.batch)
         optimal = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     except RuntimeError as error:
         raise ModelError(
@@ -127,7 +151,11 @@ def load(spec: ModelSpec, path: Path, settings: Settings, threads: int) -> Netwo
         optimal,
         "+".join(compiled.get_property("EXECUTION_DEVICES")),
     )
-    return Network(spec, found, compiled, optimal)
+    return Network(spec, found, compiled, optimal, batched)
+
+
+def _warm_up(compiled: Any, spec: ModelSpec, pictures: int) -> None:
+    compiled.create_infer_request().infer({0: np.zeros((pictures, *spec.input_size, 3), np.uint8)})
 
 
 def requests_of(one: Network, settings: Settings) -> int:

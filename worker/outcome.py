@@ -13,7 +13,7 @@ import numpy.typing as npt
 from producer import dead, wire
 from producer.errors import FleetError
 from worker import decode, models
-from worker.infer_queue import InferQueue
+from worker.batches import Requests
 from worker.network import Network
 
 #: Where a row's box ends and its keypoints begin.
@@ -81,7 +81,7 @@ class Outcome:
     thread: str = ""
     size_bytes: int = 0
     slot: int | None = None
-    queue: InferQueue | None = None
+    queue: Requests | None = None
 
     def result(self, *, worker: str, queued_ms: float) -> wire.Result:
         """Build the public result: filter, map to the original image, clip, name the labels.

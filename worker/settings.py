@@ -48,6 +48,10 @@ class Settings:
     streams: int = 0
     #: Infer requests per model; 0 means twice what OpenVINO calls optimal.
     requests: int = 0
+    #: Pictures per inference at most, for devices that want batches; on a CPU one is best.
+    batch: int = 1
+    #: Longest wait of a picture for others of its batch while the device is busy, milliseconds.
+    batch_wait_ms: int = 5
     #: Most CPU threads for inference; 0 means all that quota and affinity allow.
     threads: int = 0
     #: f32, bf16, f16 or empty for the hardware's choice.
@@ -131,6 +135,8 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "hint": (_one_of("throughput", "latency"), defaults.hint),
         "streams": (_whole(0, 1024), defaults.streams),
         "requests": (_whole(0, 1024), defaults.requests),
+        "batch": (_whole(1, 64), defaults.batch),
+        "batch_wait_ms": (_whole(0, 1000), defaults.batch_wait_ms),
         "threads": (_whole(0, 4096), defaults.threads),
         "precision": (_one_of("", "f32", "bf16", "f16"), defaults.precision),
         "pinning": (_switch, defaults.pinning),

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from producer.errors import FleetError
 from worker import decode, resize
-from worker.infer_queue import InferenceError, InferQueue, TensorError
+from worker.batches import Requests
+from worker.infer_queue import InferenceError, TensorError
 from worker.models import ModelError, ModelSpec
 
 #: Longest wait for the rows of one picture.
@@ -33,7 +34,7 @@ def sample_of(folder: Path) -> Path | None:
     return next((path for path in sorted(folder.glob(f"{SAMPLE}.*")) if path.is_file()), None)
 
 
-def try_on_sample(queue: InferQueue, spec: ModelSpec, folder: Path) -> int:
+def try_on_sample(queue: Requests, spec: ModelSpec, folder: Path) -> int:
     """Run a version on its sample; return how many objects it found there.
 
     Raises:

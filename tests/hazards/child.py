@@ -43,6 +43,10 @@ class Wrapped:
     def input(self, index: int) -> Any:
         return self._compiled.input(index)
 
+    @property
+    def outputs(self) -> Any:
+        return self._compiled.outputs
+
     def create_infer_request(self) -> Any:
         return _Request(self._compiled.create_infer_request(), self._around)
 
