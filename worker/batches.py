@@ -3,7 +3,7 @@
 Stage: in the place of :class:`worker.infer_queue.InferQueue`, above two of them: one runs the network for a picture,
 the other for a batch. A batch is filled by what comes while an inference runs, and starts when it is full, when nothing
 runs, or when its first picture has waited for ``wait_s``; so a picture that comes alone never waits. What is left of a
-batch that starts early is black.
+batch that starts early is black; where less than half of it would be filled, each picture goes by itself.
 """
 
 import itertools
@@ -117,6 +117,9 @@ class BatchQueue:
                 left_s = self._due - time.monotonic()
                 if self._waiting and (len(self._waiting) >= self._most or not self._running or left_s <= 0):
                     taken = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                    if 2 * len(taken) < self._most:
+                        self._again += taken[1:]
+                        taken = taken[:1]
                     self._due = time.monotonic() + self._wait_s
                     self._change.notify_all()
                     return self._begin(taken)
