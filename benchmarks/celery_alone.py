@@ -117,10 +117,11 @@ class Running:
 
 
 def contenders() -> list[Contender]:
-    """List both pools."""
+    """List both pools; prefork with a child for each core, and for each infer request of a fleet's worker."""
     early = "acknowledges before it works, as Celery does by default"
     return [
         CeleryAlone(Kind("celery: prefork, network per child", "celery", note=early), "prefork", 1),
+        CeleryAlone(Kind("celery: prefork, 2 children a core", "celery", note=early), "prefork", 2),
         CeleryAlone(Kind("celery: threads, shared queue", "celery", note=early), "threads", THREADS_PER_CORE),
     ]
 
