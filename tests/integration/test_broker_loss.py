@@ -1,6 +1,7 @@
 """The connection to Redis breaks, or Redis itself ends and comes back: the worker resumes, every job is answered."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,3 +193,27 @@ def test_a_worker_is_told_to_stop_while_the_server_is_away(fleet: Fleet, broker:
     assert time.monotonic() - began < 15
     broker.start()
     assert gate.state == "PENDING"
+
+
+def test_a_worker_that_is_told_to_end_now_does_so_though_the_server_is_silent(fleet: Fleet, broker: Broker) -> None:
+    """Given a server that stands still, when SIGQUIT comes, then the worker waits for one answer, and nothing is lost.
+
+    It would put about six things in order, and give each of them two and a half seconds.
+    """
+    worker = fleet.start(extra=TWO_PLACES, lease_s=2)
+    gates = [fleet.gate().entered() for _ in range(2)]
+    waiting = [fleet.detect() for _ in range(2)]
+    eventually(lambda: fleet.unacked() == 4, "the delivery")
+    broker.signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        worker.signal(signal.SIGQUIT)
+        worker.wait()
+        assert time.monotonic() - began < 8
+    finally:
+        broker.signal(signal.SIGCONT)
+    fleet.start(extra=TWO_PLACES, lease_s=2)
+    for gate in gates:
+        gate.open()
+    assert [gate.job.get(timeout=30) for gate in gates] == ["through"] * 2
+    assert [faces(job.get(timeout=30)) for job in waiting] == [1] * 2
