@@ -63,6 +63,9 @@ BEGUN_PREFIX = "fleet:begun:"
 #: Key of one job that was sent again from the dead list -> its new deadline, by Redis's clock.
 REPLAYED_PREFIX = "fleet:replayed:"
 
+#: Sorted set of one queue: messages whose time has not come, beyond those that workers hold -> when they are due.
+LATER_PREFIX = "fleet:later:"
+
 #: Message header of our own client: when the job was sent, seconds since 1970 by Redis's clock.
 SENT_AT_HEADER = "fleet_sent_at"
 
@@ -75,7 +78,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_MESSAGE_VALUES = 200_000
 
 #: Bytes of messages that a worker holds at once, waiting ones and those with an ETA included. Beyond, it fetches no
-#: more until one has ended, whatever their number.
+#: more until one has ended, whatever their number. Those with an ETA may be half of them (:mod:`worker.later`).
 MAX_HELD_BYTES = 32 * 1024 * 1024
 
 #: Largest image, encoded.

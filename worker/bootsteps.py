@@ -22,7 +22,7 @@ from redis.retry import Retry
 
 from producer import address
 from producer.wire import ALIVE_WITHIN_S, WORKERS_KEY
-from worker import clock, settings
+from worker import clock, later, settings
 from worker.insist import InsistentRedis
 from worker.ledger import SWEEP_EVERY_S, Sweep
 from worker.steadfast import adopt
@@ -128,6 +128,7 @@ class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 pause_s = SWEEP_EVERY_S
                 _try(say_alive, redis, name)
                 _try(sweep.run)
+                _try(later.bring_back, redis, queues)
             _try(redis.zrem, WORKERS_KEY, name)
             while not self._over.wait(SWEEP_EVERY_S):
                 _try(sweep.run)

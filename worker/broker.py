@@ -64,6 +64,7 @@ class BoundedQoS(LeaseQoS):
         self._usual = 1  # images of a message, as the last one had
         self._freed_at = 0.0
         self.held_bytes = 0
+        self.later_bytes = 0  # of those that wait for their time
         #: Images of messages that are held, by queue; those that wait for their time take nothing from others.
         self.held: Counter[str] = Counter()
         #: Tags of messages that were acknowledged with their jobs' end (:mod:`worker.ending`).
@@ -104,6 +105,7 @@ class BoundedQoS(LeaseQoS):
         queue = "" if message.headers.get("eta") else message.delivery_info["routing_key"]
         self._loads[delivery_tag] = Load(size, queue, 1)
         self.held_bytes += size
+        self.later_bytes += 0 if queue else size
         self.held[queue] += 1
 
     def ack(self, delivery_tag: str) -> None:
@@ -123,6 +125,7 @@ class BoundedQoS(LeaseQoS):
     def _let_go(self, delivery_tag: str) -> None:
         if (load := self._loads.pop(delivery_tag, None)) is not None:
             self.held_bytes -= load.bytes
+            self.later_bytes -= 0 if load.queue else load.bytes
             self.held[load.queue] -= load.images
             self._freed_at = time.monotonic()
 

@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from producer.errors import FleetError, InternalError, InvalidRequest
 from producer.ids import check_job_id
 from producer.wire import TASK_DETECT_MANY
-from worker import screen
+from worker import later, screen
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
             try:
                 screen.check(message, self.strategies)
                 _weigh(message)
-                handle(message)
+                if not later.put_off(message):
+                    handle(message)
             except FleetError as error:
                 self.refuse(message, error)
             except LOST:

@@ -5,6 +5,8 @@ the clients this is the sign to wait; but a worker that cannot note what it hold
 either. What a worker writes is small, and each job that ends leaves Redis emptier, for its image goes. So what was
 refused for want of memory is written by a script that may exceed the limit (``allow-oom``, Redis 7 and later).
 
+A worker that was told to end now asks a server that is silent once, and not for each thing that it would put in order.
+
 Mirrors redis-py 8 ``redis.client.Pipeline``.
 """
 
@@ -50,6 +52,35 @@ def write_anyway(redis: Redis, commands: Sequence[Sequence[Any]], refusal: Respo
     return replies
 
 
+class LastWords:
+    """Whether a worker that ends still asks. Thread-safe; may be told inside a signal's handler."""
+
+    def __init__(self) -> None:
+        self._ends = False
+        self._silent = False
+
+    def end(self) -> None:
+        """Say that the worker ends now: who gets no answer from here on is the last to ask."""
+        self._ends = True
+
+    def no_answer(self) -> None:
+        """Say that something was asked in vain."""
+        self._silent = self._ends
+
+    def check(self) -> None:
+        """Let whoever wants to ask do so.
+
+        Raises:
+            redis.exceptions.TimeoutError: the worker ends, and another has waited in vain already.
+        """
+        if self._silent:
+            raise RedisTimeoutError("Redis is silent, and this worker ends")
+
+
+#: Of all clients of this process.
+last_words = LastWords()
+
+
 def drop_idle(pool: Any) -> None:
     """Close the idle connections: where one was lost without a sign, each may be, and would be waited for in turn."""
     pool.disconnect(inuse_connections=False)
@@ -62,10 +93,12 @@ class InsistentPipeline(Pipeline):
         """Send all commands and return the replies."""
         commands = [command[0] for command in self.command_stack]
         insist = bool(vars(self)["transaction"]) and not self.watching
+        last_words.check()
         try:
             replies: list[Any] = super().execute(raise_on_error)
             return replies
         except RedisTimeoutError:
+            last_words.no_answer()
             drop_idle(self.connection_pool)
             raise
         except (OutOfMemoryError, ExecAbortError) as error:
@@ -73,15 +106,26 @@ class InsistentPipeline(Pipeline):
                 raise
             return write_anyway(Redis(connection_pool=self.connection_pool), commands, error)
 
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command at once, as a transaction does that watches keys."""
+        last_words.check()
+        try:
+            return super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except RedisTimeoutError:
+            last_words.no_answer()
+            raise
+
 
 class InsistentRedis(Redis):
     """A client whose writes, alone or in a transaction, are done even if memory is full."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return the reply."""
+        last_words.check()
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except RedisTimeoutError:
+            last_words.no_answer()
             drop_idle(self.connection_pool)
             raise
         except OutOfMemoryError as error:

@@ -17,15 +17,13 @@ from celery.app.task import Context
 from producer.errors import InvalidRequest
 from producer.ids import check_job_id
 from producer.wire import MAX_MESSAGE_VALUES, SENT_AT_HEADER
+from worker import celery_tasks
 from worker.envelopes import PROBLEM, count_values
 from worker.shapes import Fits, anything, either, mapping, misfit, name, names, one_of, seconds, soon, text, when, whole
 from worker.workflows import Malformed, check_embedded
 
 JSON = "application/json"
 MSGPACK = "application/x-msgpack"
-
-#: Celery's own tasks that nobody may ask for. With Redis as its backend Celery never does; this one repeats for ever.
-FORBIDDEN_TASKS = ("celery.chord_unlock",)
 
 
 def _limits(value: Any) -> bool:
@@ -58,7 +56,7 @@ _HEADERS: Mapping[str, Fits] = {
     "stamps": mapping,
     "compression": text(32),
     "redelivered": _flag,
-    SENT_AT_HEADER: either(whole(0, 2**53), lambda value: isinstance(value, float)),
+    SENT_AT_HEADER: either(whole(0, 2**53), lambda value: isinstance(value, float) and 0 <= value <= 2**53),
     "task": name,
     "id": anything,  # looked at by itself
 }
@@ -80,7 +78,10 @@ def check(message: Any, tasks: Container[str]) -> None:
     if problem:
         raise InvalidRequest(problem)
     check_headers(message.headers, tasks)
-    check_body(_decode(message))
+    payload = _decode(message)
+    check_body(payload)
+    if message.headers["task"].startswith(celery_tasks.PREFIX):
+        _check_celery_s(message.headers["task"], payload, tasks)
 
 
 def images_of(message: Any) -> int:
@@ -104,7 +105,7 @@ def check_headers(headers: Mapping[str, Any], tasks: Container[str]) -> None:
     for header in headers:
         if header not in _HEADERS and (header in _TAKEN or not _OWN_NAME.match(header)):
             raise InvalidRequest(f"A message may not have a header named {header[:40]!r}.")
-    if headers["task"] not in tasks or headers["task"] in FORBIDDEN_TASKS:
+    if headers["task"] not in tasks:
         raise InvalidRequest(f"This worker has no task {headers['task'][:100]!r}.")
 
 
@@ -125,6 +126,14 @@ def check_body(payload: Any) -> None:
         check_embedded(embed or {})
     except Malformed as error:
         raise InvalidRequest(f"What is to follow the job cannot be sent: {error}.") from error
+
+
+def _check_celery_s(task: str, payload: Any, tasks: Container[str]) -> None:
+    args, kwargs, _ = payload
+    try:
+        celery_tasks.check_call(task, args, kwargs, tasks)
+    except Malformed as error:
+        raise InvalidRequest(f"The message asks for a task of Celery's own: {error}.") from error
 
 
 def _decode(message: Any) -> Any:

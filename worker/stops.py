@@ -18,6 +18,8 @@ from celery.platforms import EX_FAILURE
 from celery.platforms import signals as handlers
 from celery.worker import state
 
+from worker.insist import last_words
+
 
 class Stops:
     """What a signal does. Its methods run at any moment in the main thread, so they take no lock and do not wait.
@@ -45,6 +47,7 @@ class Stops:
         if state.should_terminate:
             raise WorkerTerminate(EX_FAILURE)
         state.should_terminate = EX_FAILURE
+        last_words.end()
         safe_say("worker: Cold shutdown (MainProcess)", sys.__stdout__)
         self._wake()
 

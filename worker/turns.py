@@ -8,8 +8,11 @@ Mirrors ``celery.worker.components.Pool`` of celery 5.7, which makes the semapho
 ``kombu.asynchronous.semaphore.LaxBoundedSemaphore`` of kombu 5.7.
 """
 
+import functools
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
@@ -37,13 +40,18 @@ class FairPlaces(LaxBoundedSemaphore):
         self._taken = taken
         self._clock = clock
         self._seen: dict[str, float] = {}
+        #: By queue: when it came, counted, and what to call. None is empty; there may be thousands in one.
+        self._lines: dict[str, deque[tuple[int, Callable[[], Any]]]] = {}
+        self._came = itertools.count()
+        self._giving = False
 
     def acquire(self, callback: Callable[..., Any], *args: Any, **more: Any) -> bool:
         """Call ``callback`` now or when there is a place for it; tell whether that was now."""
         if queue := queue_of(args):
             self._seen[queue] = self._clock()
         if not self._is_free_for(queue):
-            self._waiting.append((callback, args, more))
+            call = functools.partial(callback, *args, **more)
+            self._lines.setdefault(queue, deque()).append((next(self._came), call))
             return False
         self.value -= 1
         callback(*args, **more)
@@ -55,24 +63,33 @@ class FairPlaces(LaxBoundedSemaphore):
         self.give()
 
     def give(self) -> None:
-        """Give the free places to those that wait; to be called now and then, for a place is not kept for ever."""
-        while self._waiting and self.value > 0:
-            at = min(self._first(), default=None)
-            if at is None:
-                return
-            callback, args, more = self._waiting[at[1]]
-            del self._waiting[at[1]]
-            self.value -= 1
-            callback(*args, **more)
+        """Give the free places to those that wait; to be called now and then, for a place is not kept for ever.
 
-    def _first(self) -> Iterator[tuple[int, int]]:
-        """Give the places that each queue has which may have another, and where its first job waits."""
-        seen: set[str] = set()
-        for at, (_, args, _) in enumerate(self._waiting):
-            queue = queue_of(args)
-            if queue not in seen and self._is_free_for(queue):
-                yield self._taken(queue), at
-            seen.add(queue)
+        A job that was revoked or has expired gives its place back while it gets it. Those that wait may be thousands,
+        as when their time comes at once, so that is left to the loop here and does not begin another one inside it.
+        """
+        if self._giving:
+            return
+        self._giving = True
+        try:
+            while self.value > 0 and (queue := self._next()) is not None:
+                call = self._lines[queue].popleft()[1]
+                if not self._lines[queue]:
+                    del self._lines[queue]
+                self.value -= 1
+                call()
+        finally:
+            self._giving = False
+
+    def clear(self) -> None:
+        """Free all places, and forget who waits."""
+        self._lines.clear()
+        super().clear()
+
+    def _next(self) -> str | None:
+        """Return the queue whose first job is the next; None while all places are kept, or nobody waits."""
+        lines = [(self._taken(queue), line[0][0], queue) for queue, line in self._lines.items()]
+        return min((one for one in lines if self._is_free_for(one[2])), default=(0, 0, None))[2]
 
     def _is_free_for(self, queue: str) -> bool:
         """Tell whether there are more free places than are kept for others; never more than half of all are."""

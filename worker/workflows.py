@@ -104,6 +104,15 @@ def check_embedded(embed: Mapping[str, Any]) -> None:
         _check_signature(embed["chord"], count, 1)
 
 
+def check_signature(raw: Any) -> None:
+    """Look at a signature that is a task's argument.
+
+    Raises:
+        Malformed: it is none that Celery could send, or may.
+    """
+    _check_signature(raw, [0], 1)
+
+
 def _check_signature(raw: Any, count: list[int], depth: int) -> None:
     count[0] += 1
     if count[0] > MAX_SIGNATURES or depth > MAX_DEPTH:
@@ -145,10 +154,24 @@ def _check_members(kind: Any, kwargs: Mapping[str, Any], count: list[int], depth
             raise Malformed(f"a {kind} has no {key}")
         for one in _listed(kwargs[key]):
             _check_signature(one, count, depth + 1)
-    if kind == "chunks" and not whole(1, 1_000_000)(kwargs.get("n")):
-        raise Malformed("chunks have no size")
     if kind in ("chunks", "xmap", "xstarmap") and not isinstance(kwargs.get("it"), list | tuple):
         raise Malformed(f"a {kind} has nothing to go over")
+    if kind == "chunks":
+        count[0] += pieces(kwargs["it"], kwargs.get("n"))
+
+
+def pieces(it: Any, n: Any) -> int:
+    """Return how many messages chunks of ``n`` make of a list; all are made at once, in memory.
+
+    Raises:
+        Malformed: more than a message may ask for, or ``n`` is no size.
+    """
+    if not whole(1, 1_000_000)(n):
+        raise Malformed("chunks have no size")
+    made: int = -(-len(it) // n)
+    if made > MAX_SIGNATURES:
+        raise Malformed(f"chunks make more than {MAX_SIGNATURES} messages")
+    return made
 
 
 def _listed(value: Any) -> list[Any]:

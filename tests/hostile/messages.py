@@ -54,6 +54,8 @@ NASTY: dict[str, Any] = {
     "nul": "\x00",
     "surrogate": "\ud800",
     "emoji": "\U0001f600" * 10,
+    "long_ago": -1e308,
+    "minus_infinity": float("-inf"),
     "megabyte": "A" * 1_000_000,
     "path": "../../etc/passwd",
     "url": "http://127.0.0.1:1/x",
@@ -149,6 +151,11 @@ SIGNATURES: dict[str, Any] = {
         "subtask_type": "chunks",
         "kwargs": {"task": {"task": "a"}, "it": [[1]], "n": 0},
     },
+    "chunks_without_end": {
+        "task": "celery.chunks",
+        "subtask_type": "chunks",
+        "kwargs": {"task": {"task": "a"}, "it": [[1]] * 1001, "n": 1},
+    },
     "countdown": {"task": "a", "options": {"countdown": 1e300}},
     "options_list": {"task": "a", "options": []},
     "args_text": {"task": "a", "args": "xyz"},
@@ -156,6 +163,33 @@ SIGNATURES: dict[str, Any] = {
     "immutable": {"task": "a", "immutable": "yes"},
     "link_nonsense": {"task": "a", "options": {"link": [7]}},
     "chain_nonsense": {"task": "celery.chain", "subtask_type": "chain", "kwargs": {"tasks": [None]}},
+}
+
+#: What Celery's own tasks may not be asked: arguments, and those by name.
+CELERY_TASKS: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {
+    "celery.group": [([[SIGNATURES[kind]], [["r", None], []], "g", []], {}) for kind in ("to_a_key", "as_pickle")],
+    "celery.chord": [([[SIGNATURES["to_a_blob"]], SIGNATURES["to_a_key"]], {}), ([], {})],
+    "celery.chain": [([], {})],
+    "celery.chord_unlock": [(["g", {"task": "a"}], {"result": []})],
+    "celery.backend_cleanup": [([1], {}), ([], {"x": 1})],
+    "celery.accumulate": [([1, 2], {"index": 2}), ([], {"index": "x"})],
+    "celery.map": [
+        ([], {}),
+        ([{"task": "spy.modules"}], {}),
+        ([{"task": "nobody"}, [1]], {}),
+        ([{"task": "spy.modules"}, 5], {}),
+        (["os.system", ["id"]], {}),
+        ([{"task": "celery.group"}, [1]], {}),
+        ([{"task": "fleet.detect"}, [1]], {}),
+        ([], {"task": {"task": "spy.modules"}, "it": [], "x": 1}),
+    ],
+    "celery.starmap": [([{"task": "spy.modules"}, [1]], {}), ([{"task": "celery.map"}, [[]]], {})],
+    "celery.chunks": [
+        ([SIGNATURES["to_a_key"], [[1]], 1], {}),
+        ([SIGNATURES["as_pickle"], [[1]], 1], {}),
+        ([{"task": "spy.modules"}, [[1]], 0], {}),
+        ([{"task": "spy.modules"}, [[]] * 1001, 1], {}),
+    ],
 }
 
 
@@ -326,6 +360,14 @@ class Maker:
                 message = self.good(job_id) | {"body": [[self._image], {}, embed]}
                 yield self.case(f"signature_{next(iter(embed))}_{kind}", job_id, message, "invalid_request")
 
+    def celery_tasks(self) -> Iterator[Case]:
+        """Celery's own tasks with arguments that would send to keys, in pickle, without end, or not at all."""
+        for task, calls in CELERY_TASKS.items():
+            for number, (args, kwargs) in enumerate(calls):
+                job_id = self.job_id()
+                message = self.good(job_id, task=task) | {"body": [args, kwargs, {}]}
+                yield self.case(f"{task}_{number}", job_id, message, "invalid_request")
+
     def bombs(self) -> Iterator[Case]:
         """A few bytes that become many, and messages of another protocol."""
         zeros = b"[[], {}, {" + b" " * 40_000_000 + b"}]"
@@ -396,7 +438,7 @@ class Maker:
 
     def all(self, number: int) -> list[Case]:
         """Make ``number`` cases: some of each kind, always those that were made by hand."""
-        by_hand = [*self.signatures(), *self.bombs()]
+        by_hand = [*self.signatures(), *self.celery_tasks(), *self.bombs()]
         tables = [*self.headers(), *self.properties(), *self.envelopes(), *self.bodies()]
         few = [*by_hand, *self.raw(max(20, number // 10))]
         chosen = few + self.chance.sample(tables, min(len(tables), number - len(few)))

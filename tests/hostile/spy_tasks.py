@@ -1,4 +1,4 @@
-"""A task that tells what its worker has loaded; workers load it with ``-I tests.hostile.spy_tasks``."""
+"""A task that tells what its worker has loaded, and one to call; loaded with ``-I tests.hostile.spy_tasks``."""
 
 import sys
 
@@ -9,3 +9,9 @@ from celery import shared_task
 def modules() -> list[str]:
     """List the modules of this process."""
     return sorted(sys.modules)
+
+
+@shared_task(name="spy.echo")
+def echo(value: int) -> int:
+    """Return what it is given."""
+    return value

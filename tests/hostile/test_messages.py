@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.canvas import chunks, xmap, xstarmap
 
 from producer import wire
 from producer.errors import FleetError
@@ -98,6 +99,33 @@ def test_work_that_is_to_follow_a_job_must_be_such_as_celery_can_send(victim: Vi
     codes = {case.name: refused(victim, case) for case in victim.maker(7).signatures()}
     assert codes == dict.fromkeys(codes, "invalid_request")
     victim.assert_well()
+
+
+def test_celery_s_own_tasks_send_nothing_that_a_link_may_not(victim: Victim) -> None:
+    """Given Celery's own tasks with signatures that go to keys, in pickle or without end, then they are refused."""
+    codes = {case.name: refused(victim, case) for case in victim.maker(15).celery_tasks()}
+    assert codes == dict.fromkeys(codes, "invalid_request")
+    victim.assert_well()
+
+
+def test_celery_s_own_tasks_do_what_they_are_there_for(victim: Victim) -> None:
+    """Given a users' task over a list, in one message and in chunks, then it is called for each."""
+    app = victim.fleet.app
+    step = app.signature("spy.echo")
+    assert xmap(step, [1, 2], app=app).apply_async(queue=USERS).get(timeout=30) == [1, 2]
+    assert xstarmap(step, [[1], [2]], app=app).apply_async(queue=USERS).get(timeout=30) == [1, 2]
+    assert chunks(step, [[1], [2], [3]], 2, app=app).apply_async(queue=USERS).get(timeout=30) == [[1, 2], [3]]
+    sent = victim.fleet.app.send_task("celery.accumulate", [1, 2], {"index": 1}, queue=USERS)
+    assert sent.get(timeout=30) == 2
+
+
+def test_a_time_of_sending_that_no_result_could_tell_is_refused(victim: Victim) -> None:
+    """Given a job that was sent before all time, then no infinity comes into a result, which would not be JSON."""
+    maker = victim.maker(16)
+    for number, moment in enumerate((-1e308, float("-inf"), float("nan"), float("inf"))):
+        message = maker.good(maker.job_id())
+        message["headers"]["fleet_sent_at"] = moment
+        assert refused(victim, maker.case(f"moment {number}", message["headers"]["id"], message)) == "invalid_request"
 
 
 def test_a_job_with_real_work_to_follow_is_done(victim: Victim) -> None:

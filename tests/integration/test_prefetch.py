@@ -1,11 +1,14 @@
 """What a worker fetches beyond what it does: as many images as its prefetch count, however many a message has."""
 
+import base64
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Gate, eventually
+from producer.wire import LATER_PREFIX
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Gate, eventually, faces
 
 #: Four places, so a prefetch count of eight.
 WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-c", "4"]}
@@ -51,3 +54,16 @@ def test_batches_larger_than_the_prefetch_count_follow_each_other(fleet: Fleet) 
     send = fleet.app.send_task
     jobs = [send("fleet.detect_many", [[fleet.image] * 20], queue=QUEUE) for _ in range(6)]
     assert [len(job.get(timeout=30)) for job in jobs] == [20] * 6
+
+
+def test_many_images_for_later_do_not_keep_a_worker_from_what_can_be_done_now(fleet: Fleet) -> None:
+    """Given more images for later than a worker holds, then one for now is answered, and the others in their time."""
+    large = {"data": base64.b64encode(fleet.picture + bytes(180_000)).decode()}
+    due = datetime.now(UTC) + timedelta(seconds=12)
+    later = [fleet.detect(large, eta=due) for _ in range(120)]  # 37 MB
+    eventually(lambda: not fleet.queued(), "their delivery")
+    assert fleet.redis.zcard(f"{LATER_PREFIX}{QUEUE}") > 40
+    assert faces(fleet.detect().get(timeout=5)) == 1
+    assert not any(job.ready() for job in later)
+    assert [faces(job.get(timeout=30)) for job in later] == [1] * len(later)
+    eventually(lambda: not fleet.unacked() and not fleet.redis.exists(f"{LATER_PREFIX}{QUEUE}"), "the end")

@@ -106,6 +106,23 @@ def test_in_a_queue_the_first_comes_first_and_nobody_is_no_error() -> None:
     assert places.value == 1
 
 
+def test_thousands_that_have_expired_while_they_waited_hand_the_place_on() -> None:
+    """Given more waiting jobs than Python can nest calls, each of which gives its place back at once, then all do."""
+    gone: list[int] = []
+    places = FairPlaces(1, lambda _: 0)
+
+    def expired(number: int) -> None:
+        gone.append(number)
+        places.release()
+
+    places.acquire(lambda: None)
+    for number in range(5000):
+        places.acquire(expired, number)
+    places.release()
+    assert gone == list(range(5000))
+    assert places.value == 1
+
+
 # ------------------------------------------------------------------------------------------------- decode threads
 
 

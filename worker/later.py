@@ -1,0 +1,76 @@
+"""Jobs whose time has not come, beyond those that a worker holds: they lie in Redis until it has.
+
+Stage: beside the consumer. :mod:`worker.guard` puts off what :mod:`worker.broker` has no room for, the thread of
+:mod:`worker.bootsteps` brings it back. Celery's worker holds every such message itself. Here the bytes of messages that
+it holds are bounded, so some hundreds of images for tomorrow would keep it from doing anything today.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from redis import Redis
+
+from producer.wire import LATER_PREFIX, MAX_HELD_BYTES, queue_key
+from worker.clock import redis_clock
+from worker.insist import MAY_EXCEED
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of such messages that a worker holds itself; the other half is for what can be done now.
+MAX_LATER_BYTES = MAX_HELD_BYTES // 2
+
+#: What is due sooner than this is held in any case.
+SOON_S = 5.0
+
+#: Most of a queue that are brought back in one go.
+CHUNK = 200
+
+#: Moves a message from ``unacked`` to those that wait. Keys: later, unacked, its index. Arguments: delivery tag, when
+#: it is due.
+PUT_OFF = (
+    MAY_EXCEED
+    + """
+local held = redis.call('HGET', KEYS[2], ARGV[1])
+if not held then return end
+redis.call('ZADD', KEYS[1], ARGV[2], held)
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+"""
+)
+
+#: Moves a message to the end of its list that is served next, once. Keys: later, list. Arguments: as it lay there, the
+#: message.
+BRING_BACK = MAY_EXCEED + "if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[2]) end"
+
+
+def put_off(message: Any) -> bool:
+    """Let Redis keep a message that was checked, if its time is far and there is no room; tell whether it does."""
+    qos, eta = message.channel.qos, message.headers.get("eta")
+    if eta is None or getattr(qos, "later_bytes", 0) <= MAX_LATER_BYTES:
+        return False
+    due = datetime.fromisoformat(eta)
+    due_s = (due if due.tzinfo else due.replace(tzinfo=UTC)).timestamp()
+    if due_s < redis_clock.now() + SOON_S:
+        return False
+    tag, later = message.delivery_tag, LATER_PREFIX + message.delivery_info["routing_key"]
+    with qos.channel.conn_or_acquire() as redis:
+        redis.eval(PUT_OFF, 3, later, qos.unacked_key, qos.unacked_index_key, tag, str(due_s))
+    qos.ended.add(tag)
+    message.ack()
+    logger.debug("job.put_off job=%s eta=%s", message.headers["id"], eta)
+    return True
+
+
+def bring_back(redis: Redis, queues: Iterable[str]) -> None:
+    """Put what is due by Redis's clock back into its queue."""
+    seconds, _ = redis.time()
+    for queue in queues:
+        key = LATER_PREFIX + queue
+        due: Any = redis.zrange(key, "-inf", seconds, byscore=True, offset=0, num=CHUNK)
+        for raw in due:
+            message = json.loads(raw)[0]  # as worker.leases wrote it
+            where = queue_key(queue, message["properties"]["priority"])
+            redis.eval(BRING_BACK, 2, key, where, raw, json.dumps(message))
