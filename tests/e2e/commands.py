@@ -73,7 +73,7 @@ BY_HAND = {
     "python -m benchmarks.jpeg_scale": "measures; takes minutes of a quiet machine",
     "make lock": "changes the lock files by asking a package index",
     "apt install chromium-driver": "changes the machine; .ci/run does it",
-    "apt install prometheus": "changes the machine",
+    "apt install prometheus": "changes the machine; .ci/run does it",
     "docker compose": "names the program",
     "docker compose exec worker": "is half a command; tests/compose types whole ones",
     "docker inspect": "names the program",
