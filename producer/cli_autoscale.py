@@ -20,6 +20,7 @@ from producer.autoscale import Rules, Scaler, read
 from producer.errors import InvalidRequest
 from producer.redis_url import check_url, hide_password
 from producer.report import plural
+from producer.steps import explain
 from producer.terminal import SOME_FAILED, USAGE, end, url_option
 
 #: Longer than a worker may take to drain: compose waits for those that go.
@@ -111,7 +112,8 @@ def autoscale(**options: Any) -> None:
                 assumed, failed = _step(redis, scaler, compose, assumed), False
             except (RedisError, ComposeError, OSError) as error:
                 failed = True
-                click.echo(f"{error or type(error).__name__}; the number of workers stays as it is", err=True)
+                why = str(explain(error) if isinstance(error, RedisError) else error or type(error).__name__)
+                click.echo(f"{why.rstrip('.')}; the number of workers stays as it is", err=True)
             if options["once"] or over.wait(options["every"]):
                 break
     sys.exit(SOME_FAILED if failed else 0)

@@ -15,6 +15,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     MasterDownError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -162,6 +163,8 @@ def explain(error: Exception | None) -> FleetError:
         return Unreachable(f"Redis refuses this client: {_text(error)}. Put user and password into the URL.")
     if isinstance(error, LOST):
         return Unreachable(f"Redis does not answer: {_text(error)}. Is it running, and is the URL right?")
+    if isinstance(error, NoPermissionError):
+        return Unreachable(f"Redis does not let this user do that: {_text(error)}. To watch the fleet, be `operator`.")
     return Unreachable(f"Redis refuses a command of the fleet: {_text(error)}.")
 
 

@@ -138,14 +138,14 @@ def _queues(status: Status) -> Table:
 
 
 def _failures(happenings: Happenings) -> Table:
+    """List the failures, each with its reason below its id: beside it a terminal of 80 columns has no room."""
     table = Table(
         title="last failures", title_justify="left", title_style="bold", box=None, expand=True, pad_edge=False
     )
     table.add_column("when", no_wrap=True)
-    table.add_column("job", no_wrap=True)
-    table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("job, and why", ratio=1, no_wrap=True, overflow="ellipsis")
     for one in happenings.failures():
-        table.add_row(moment(one.at)[11:19], printable(one.job), printable(one.why))
+        table.add_row(moment(one.at)[11:19], Text(f"{printable(one.job)}\n{printable(one.why)}"))
     return table
 
 

@@ -32,7 +32,8 @@ def timeline(photos: tuple[Path, ...], seconds: float, window_ms: float, out: Pa
     Writes into the folder --out: a picture a server, and trace.json for ui.perfetto.dev or chrome://tracing.
     """
     try:
-        _write(_record(settings.load(), photos, seconds, worker), window_ms / 1000, out)
+        picture = _load_picture()  # who lacks it is told before anything is recorded
+        _write(_record(settings.load(), photos, seconds, worker), picture, window_ms / 1000, out)
     except (RecordingError, settings.SettingsError, models.ModelError, local.LocalError, embedded.ServerError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
@@ -52,11 +53,14 @@ def _record(
         return [ours, *(contest.record_bare(chosen, url, images, seconds, waits=waits) for waits in (True, False))]
 
 
-def _write(recordings: Sequence[Recording], window_s: float, out: Path) -> None:
+def _load_picture() -> Any:
     try:
-        picture = cast("Any", importlib.import_module("worker.timeline_picture"))
+        return cast("Any", importlib.import_module("worker.timeline_picture"))
     except ImportError as error:
         raise RecordingError(f'Pictures need matplotlib ({error}): pip install "detection-fleet[timeline]"') from error
+
+
+def _write(recordings: Sequence[Recording], picture: Any, window_s: float, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "trace.json").write_text(json.dumps(chrome_trace(recordings)), encoding="utf-8")
     for recording in recordings:

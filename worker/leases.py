@@ -14,6 +14,7 @@ from kombu.transport import redis as transport
 from kombu.transport import virtual
 from kombu.utils.json import dumps
 
+from producer.books import COUNTERS_KEY
 from worker.clock import redis_clock
 
 
@@ -44,7 +45,7 @@ class LeaseQoS(transport.QoS):
             pipe.execute()
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
-        """Put back what dead workers held."""
+        """Put back, and count, what dead workers held."""
         self._vrestore_count += 1
         if (self._vrestore_count - 1) % (interval or 1):
             return
@@ -54,9 +55,12 @@ class LeaseQoS(transport.QoS):
         with self.channel.conn_or_acquire() as client:
             try:
                 with transport.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
-                    for tag in client.zrange(
+                    tags = client.zrange(
                         self.unacked_index_key, until, 0, desc=True, byscore=True, offset=num and start, num=num
-                    ):
+                    )
+                    for tag in tags:
                         self.restore_by_tag(tag, client)  # type: ignore[no-untyped-call]
+                    if tags:
+                        client.hincrby(COUNTERS_KEY, "lapsed", len(tags))
             except transport.MutexHeld:
                 pass

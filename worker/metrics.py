@@ -183,7 +183,8 @@ VERSION = version("detection-fleet")
 
 #: Counters that stand in Redis: name, field of the hash, help.
 COUNTERS = (
-    ("fleet_redeliveries", "redelivered", "Messages that came again, as after a worker's death; fleet-wide."),
+    ("fleet_redeliveries", "redelivered", "Messages that came again, for whatever reason; fleet-wide."),
+    ("fleet_lapsed_leases", "lapsed", "Messages that were taken back from workers that went silent; fleet-wide."),
     ("fleet_duplicates", "answered_before", "Jobs that came again and were recognised as answered; fleet-wide."),
 )
 

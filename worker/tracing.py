@@ -5,6 +5,7 @@ Stage: beside the flow; :mod:`worker.observe` loads this module where ``FLEET_TR
 say. Celery's and Redis's own instrumentation add what they see: publishing, running the task's body, storing a result.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,12 @@ class Tracing:
         RedisInstrumentor().instrument(tracer_provider=self._provider)
 
     def trace(self, ended: Ended) -> None:
-        """Make the spans of one job, in the trace that its message names, or in one of its own."""
-        if not ended.images:
-            return
-        begin = min(_queued_at(one) for one in ended.images)
+        """Make the spans of one job, in the trace that its message names, or in one of its own.
+
+        A job that ended before its images began, as one for an unknown model or past its time, is a span of no length.
+        """
+        now = time.time()
+        begin = min((_queued_at(one) for one in ended.images), default=now)
         span = self._tracer.start_span(
             "fleet job", context=_context_of(ended.headers), kind=SpanKind.CONSUMER, start_time=_ns(begin)
         )
@@ -72,7 +75,7 @@ class Tracing:
         if ended.code not in (OK, RETRIED):
             span.set_status(Status(StatusCode.ERROR, ended.code))
         inside = trace.set_span_in_context(span, contexts.Context())
-        span.end(_ns(max(self._stages(one, inside) for one in ended.images)))
+        span.end(_ns(max((self._stages(one, inside) for one in ended.images), default=now)))
 
     def stop(self) -> None:
         """Send what is left; one that nobody takes does not keep the worker."""

@@ -83,8 +83,12 @@ class Flower:
     def picture(self, name: str, *, highest: int = 1600) -> None:
         """Keep the whole page, where pictures are wanted (TEST_SCREENSHOTS); nothing on it may be cut off.
 
-        The list of tasks scrolls sideways by itself where names or results are long.
+        The list of tasks scrolls sideways by itself where names or results are long. A traceback scrolls in its box;
+        for the picture the box grows, since its last line is the one that matters.
         """
+        self._browser.execute_script(
+            "document.querySelectorAll('pre, .detail-code').forEach(one => one.style.maxHeight = 'none')"
+        )
         self._browser.set_window_size(WIDE, 700)
         high = self._browser.execute_script("return document.body.scrollHeight + window.outerHeight - innerHeight")
         self._browser.set_window_size(WIDE, min(high, highest))
@@ -247,7 +251,6 @@ def test_a_rate_limit_is_set_on_the_workers_page_and_holds(flower: Flower, fleet
     flower.open(f"/worker/{fleet.worker.name}")
     flower.click("#worker-tab-limits")
     flower.shows("[rate_limit=1]", "#limits-table")
-    flower.picture("limits", highest=720)
     jobs = [fleet.detect() for _ in range(6)]
     seen = eventually(lambda: [job for job in jobs if job.ready()], "the first answer")
     assert len(seen) < len(jobs)
@@ -255,6 +258,19 @@ def test_a_rate_limit_is_set_on_the_workers_page_and_holds(flower: Flower, fleet
     limit(0)
     flower.says("rate limit set successfully")
     assert all(job.get(timeout=30) for job in jobs)
+
+
+def test_a_workers_limits_are_all_on_its_page(flower: Flower, fleet: Fleet) -> None:
+    """Given a worker with the fleet's own tasks only, then their rows, and limits that are set, are all to be seen."""
+    plain = fleet.start(extra=())
+    eventually(lambda: plain.name in workers(flower.url), "the plain worker in Flower")
+    fleet.app.control.rate_limit("fleet.detect", 20, destination=[plain.name], reply=True)
+    eventually(lambda: "[rate_limit=20]" in str(workers(flower.url)[plain.name]), "the limit in Flower")
+    flower.open(f"/worker/{plain.name}")
+    flower.click("#worker-tab-limits")
+    flower.shows("fleet.detect [rate_limit=20]", "#limits-table")
+    flower.picture("limits")
+    assert plain.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.kit import ROOT
+from tests.e2e.packages import tracked
 from tests.e2e.pages import WITH_DOCKER, session_with_docker
-from tests.e2e.test_packaging import tracked
 
 #: A project of its own: the volumes of somebody's stack are not touched.
 PROJECT = "fleet-docs-test"

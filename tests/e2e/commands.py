@@ -53,7 +53,7 @@ ELSEWHERE = {
     "python -m tests.soak.run --images 20000 --per-s 60 --every-s 4 --seed N": ["tests/soak/test_a_short_soak.py"],
     "make soak": ["tests/soak/test_a_short_soak.py"],  # twenty minutes; the test is a short form
     'pip install ".[local]"': ["tests/e2e/test_packaging.py"],
-    "pip install .": ["tests/e2e/test_packaging.py"],
+    "pip install .": ["tests/e2e/test_extras.py"],
     "promtool test rules alerts.test.yml": ["tests/prometheus/test_prometheus.py"],
     "docker compose --profile observability up -d": ["tests/prometheus/test_prometheus.py"],  # without containers
     "docker compose ps": ["tests/compose/test_docs_with_docker.py"],
@@ -73,7 +73,7 @@ BY_HAND = {
     "python -m benchmarks.jpeg_scale": "measures; takes minutes of a quiet machine",
     "make lock": "changes the lock files by asking a package index",
     "apt install chromium-driver": "changes the machine; .ci/run does it",
-    "apt install prometheus": "changes the machine",
+    "apt install prometheus": "changes the machine; .ci/run does it",
     "docker compose": "names the program",
     "docker compose exec worker": "is half a command; tests/compose types whole ones",
     "docker inspect": "names the program",

@@ -2,11 +2,10 @@
 
 import ast
 import importlib.metadata
-import os
 import re
-import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.conftest import cache
 from tests.e2e.kit import ROOT
+from tests.e2e.packages import as_user, copy_tree, new_environment, tracked
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -28,52 +28,36 @@ EXTRAS = {
 }
 
 
-def tracked(*under: str) -> list[str]:
-    """Give the files of the project that git knows, or will."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *under]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [name for name in names if (ROOT / name).exists()]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a wheel, built from a copy of the files that git knows."""
-    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in tracked():
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, source / name, follow_symlinks=False)
-    words = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-v", "-w", str(dist), str(source)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *words], capture_output=True, text=True, cwd=dist, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Deprecat" not in done.stdout, done.stdout
-    (made,) = dist.glob("*.whl")
-    return made
-
-
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder in which the wheel is installed; what it depends on comes from the environment of the tests."""
-    folder = tmp_path_factory.mktemp("installed")
-    words = ["install", "-q", "--no-deps", "--no-index", "--target", str(folder), str(wheel)]
-    subprocess.run([sys.executable, "-m", "pip", *words], check=True, timeout=100)
-    return folder
+    """Give the commands of an environment with the wheel and what a fleet on one machine needs, and nothing else."""
+    return new_environment(tmp_path_factory.mktemp("installed"), wheel, "local,draw")
 
 
-def run(installed: Path, name: str, *words: object, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
+def run(commands: Path, name: str, *words: object, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
     """Run an installed command in a folder that is not the checkout."""
-    environ = {**os.environ, "FLEET_CACHE_DIR": str(cache() / "compiled"), **more}
-    path = os.pathsep.join([more.get("PYTHONPATH", ""), str(installed)]).strip(os.pathsep)
-    return subprocess.run(
-        [str(installed / "bin" / name), *map(str, words)],
-        env=environ | {"PYTHONPATH": path},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return as_user([commands / name, *words], cwd=cwd, FLEET_CACHE_DIR=str(cache() / "compiled"), **more)
+
+
+def test_the_wheel_from_the_sdist_is_that_from_the_tree(built: Path, wheel: Path, tmp_path: Path) -> None:
+    """Given both ways to a wheel, then each file is in both, with the same content; the sdist has what it needs."""
+    source, dist = tmp_path / "source", tmp_path / "dist"
+    copy_tree(source)
+    words = ["wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", dist, source]
+    done = as_user([sys.executable, "-m", "pip", *words], cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (from_tree,) = dist.glob("*.whl")
+    assert from_tree.name == wheel.name
+    assert contents(from_tree) == contents(wheel)
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", *tracked("producer", "worker")} <= names
+
+
+def contents(wheel: Path) -> dict[str, int]:
+    """Give the name and checksum of each file in a wheel."""
+    return {file.filename: file.CRC for file in zipfile.ZipFile(wheel).infolist()}
 
 
 def test_the_wheel_has_every_module_and_nothing_else(wheel: Path) -> None:
@@ -121,18 +105,6 @@ def test_shells_complete_both_commands(installed: Path, tmp_path: Path, name: st
     words = {"COMP_WORDS": f"{name} {typed}", "COMP_CWORD": typed if shell == "fish" else "1"}
     done = run(installed, name, cwd=tmp_path, **words, **{variable: f"{shell}_complete"})
     assert wanted in re.split(r"[,\s]", done.stdout), done.stdout + done.stderr
-
-
-def test_without_the_extra_the_worker_says_what_to_install(installed: Path, tmp_path: Path) -> None:
-    """Given an environment with the client's packages only, then fleet works and fleet-worker names the extra."""
-    lacking = "import sys\nfor name in ('openvino', 'cv2', 'numpy', 'PIL', 'platformdirs'): sys.modules[name] = None\n"
-    (tmp_path / "sitecustomize.py").write_text(lacking)
-    there = {"PYTHONPATH": str(tmp_path)}
-    assert "Usage: fleet " in run(installed, "fleet", "--help", cwd=tmp_path, **there).stdout
-    done = run(installed, "fleet-worker", "doctor", cwd=tmp_path, **there)
-    assert done.returncode == 1
-    assert "detection-fleet[local]" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_what_is_imported_is_declared() -> None:

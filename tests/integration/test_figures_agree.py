@@ -84,6 +84,7 @@ def test_all_agree_when_a_worker_is_killed_with_jobs_in_hand(fleet: Fleet) -> No
     came_again = said.since(before, "fleet_redeliveries_total")
     recognised = said.since(before, "fleet_duplicates_total")
     assert came_again > 0
+    assert said.since(before, "fleet_lapsed_leases_total") == status_of(fleet.url)["counters"]["lapsed"] > 0  # type: ignore[index]
     # What the dead worker had answered is not done again; what it died over between answer and span, nobody traced, and
     # that was no more than it had places for.
     assert len(set(here) & set(there)) <= came_again - recognised

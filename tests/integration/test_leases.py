@@ -20,6 +20,7 @@ def test_a_job_longer_than_the_lease_is_done_once(own_server: str, redis: Redis,
 
     assert answer == "long"
     assert redis.lrange("lease:begun", 0, -1) == [b"long"]
+    assert not redis.hexists("fleet:counters", "lapsed")
 
 
 def test_jobs_of_a_killed_worker_are_done_by_another(own_server: str, redis: Redis, start_worker: StartWorker) -> None:
@@ -34,3 +35,4 @@ def test_jobs_of_a_killed_worker_are_done_by_another(own_server: str, redis: Red
 
     assert [answer.get(timeout=30) for answer in answers] == ["0", "1", "2", "3", "4"]
     eventually(lambda: redis.hlen("unacked") == 0, "the acknowledgement of all jobs")
+    assert redis.hget("fleet:counters", "lapsed") == b"5"

@@ -21,8 +21,8 @@ from tests.integration.kit import MODEL, QUEUE, Fleet, eventually
 from worker.trail import STAGES
 from worker.valkey import free_port
 
-#: How many of the thousand are bad: half are no pictures, half refer to bytes that are not there.
-JOBS, NO_PICTURE, NO_BYTES = 1000, 10, 10
+#: How many of the thousand are bad: no pictures, references to bytes that are not there, and for a model nobody has.
+JOBS, NO_PICTURE, NO_BYTES, NO_MODEL = 1000, 10, 7, 3
 
 ROOT = Path(__file__).parents[2]
 OBSERVABILITY = ROOT / "deploy" / "observability"
@@ -67,12 +67,13 @@ def test_metrics_traces_and_status_agree_with_the_truth_on_a_thousand_jobs(fleet
     """Given 1,000 jobs of which 20 are bad, then metrics, traces, status and the answers tell the same of them."""
     before, spans_before = Scraped(), len(spans())
     bad = {index * 50: b"no picture" * 300 for index in range(NO_PICTURE)}
-    images = [bad.get(index, fleet.picture) for index in range(JOBS - NO_BYTES)]
+    images = [bad.get(index, fleet.picture) for index in range(JOBS - NO_BYTES - NO_MODEL)]
     with Client(fleet.url, model=MODEL) as client:
         answers = [answer.error for answer in client.map(images, window=128)]
     missing = [fleet.detect({"ref": f"fleet:blob:nothing{index}"}) for index in range(NO_BYTES)]
+    missing += [fleet.detect(options={"model": "nobody"}) for _ in range(NO_MODEL)]
     codes = [type(job.get(timeout=30, propagate=False)).__name__ for job in missing]
-    assert codes == ["PayloadMissing"] * NO_BYTES
+    assert codes == ["PayloadMissing"] * NO_BYTES + ["UnknownModel"] * NO_MODEL
     assert [error.code for error in answers if error is not None] == ["invalid_image"] * NO_PICTURE
 
     def all_counted() -> Scraped | None:  # a moment after the answer is there; the message leaves a moment later
@@ -82,20 +83,18 @@ def test_metrics_traces_and_status_agree_with_the_truth_on_a_thousand_jobs(fleet
 
     said = eventually(all_counted, "a thousand jobs in the metrics")
 
-    good = JOBS - NO_PICTURE - NO_BYTES
-    for code, jobs in {"ok": good, "invalid_image": NO_PICTURE, "payload_missing": NO_BYTES}.items():
-        for name in ("fleet_jobs_total", "fleet_images_total"):
-            assert said.since(before, name, model=MODEL, code=code) == jobs, (name, code)
-    times = {"queued": good, "fetch": JOBS, "decode": good, "wait": good, "infer": good, "finish": good}
+    good = JOBS - NO_PICTURE - NO_BYTES - NO_MODEL
+    begun = {"ok": good, "invalid_image": NO_PICTURE, "payload_missing": NO_BYTES}
+    for code, jobs in begun.items():
+        assert said.since(before, "fleet_images_total", model=MODEL, code=code) == jobs, code
+    for code, jobs in {**begun, "unknown_model": NO_MODEL}.items():
+        assert said.since(before, "fleet_jobs_total", model=MODEL, code=code) == jobs, code
+    times = {"queued": good, "fetch": JOBS - NO_MODEL, "decode": good, "wait": good, "infer": good, "finish": good}
     for stage, count in times.items():
         assert said.since(before, "fleet_stage_duration_seconds_count", model=MODEL, stage=stage) == count, stage
     new = spans()[spans_before:]
     jobs_traced = [one["attributes"] for one in new if one["name"] == "fleet job"]
-    assert Counter(one["fleet.code"] for one in jobs_traced) == {
-        "ok": good,
-        "invalid_image": NO_PICTURE,
-        "payload_missing": NO_BYTES,
-    }
+    assert Counter(one["fleet.code"] for one in jobs_traced) == {**begun, "unknown_model": NO_MODEL}
     assert len({one["messaging.message.id"] for one in jobs_traced}) == JOBS
     traced = Counter(one["name"].removeprefix("fleet ") for one in new)
     assert {stage: traced[stage] for stage in times} == times

@@ -50,6 +50,7 @@ def test_jobs_in_flight_are_finished_and_the_others_go_to_another_worker_at_once
     assert [gate.job.get(timeout=30) for gate in gates] == ["through"] * 2
     assert first.wait() == 0
     assert not later.ready()
+    assert not fleet.redis.hexists("fleet:counters", "lapsed")  # nobody went silent
 
 
 def test_the_last_jobs_of_a_worker_send_their_events(fleet: Fleet) -> None:

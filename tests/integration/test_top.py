@@ -14,7 +14,9 @@ from producer.wire import WORKERS_KEY
 from tests.integration.kit import QUEUE, Fleet, eventually
 
 FLEET = str(Path(sys.executable).with_name("fleet"))
-SIZE = {"COLUMNS": "120", "LINES": "40", "TERM": "xterm-256color"}
+
+#: The size that a terminal has unless somebody made it larger.
+SIZE = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}
 
 
 class Terminal:
@@ -64,7 +66,8 @@ def test_workers_queues_and_failures_are_seen_while_they_happen(fleet: Fleet) ->
         eventually(lambda: fleet.worker.name in terminal.text and QUEUE in terminal.text, "the fleet")
         eventually(lambda: terminal.text.count("(no events yet)") < terminal.text.count("detection fleet"), "events")
         job = fleet.detect({"data": "bm90IGFuIGltYWdl"})
-        eventually(lambda: job.id in terminal.text and "InvalidImage" in terminal.text, "the failure")
+        why = "InvalidImage('The bytes are not an image"
+        eventually(lambda: job.id in terminal.text and why in terminal.text, "the failure with its reason")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(20) == 0
     assert "Traceback" not in terminal.text

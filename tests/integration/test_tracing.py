@@ -113,6 +113,21 @@ def test_a_job_that_fails_is_an_error_in_its_trace(traced: Fleet, traces: Path, 
     assert "fleet infer" not in theirs
 
 
+def test_a_job_that_never_began_is_in_its_trace_as_well(traced: Fleet, traces: Path) -> None:
+    """Given a job past its time, when it is refused, then its trace says so, as the metrics do, with no stages."""
+    late = traced.detect(expires=-1)
+    assert late.get(timeout=30, propagate=False) is not None
+
+    def told() -> Span | None:
+        jobs = [span for span in spans_of(traces) if span["attributes"].get("messaging.message.id") == late.id]
+        return next((span for span in jobs if span["name"] == "fleet job"), None)
+
+    span = eventually(told, "the span of the job")
+    assert span["attributes"]["fleet.code"] == span["status"]["description"] == "deadline_exceeded"
+    assert span["attributes"]["fleet.images"] == 0
+    assert span["start_time"] == span["end_time"]
+
+
 def test_a_celery_program_without_traces_gets_a_trace_of_the_workers_own(traced: Fleet, traces: Path) -> None:
     """Given a bare job, then its spans are there, under a root of their own, and Redis's small talk is not."""
     job = traced.detect()

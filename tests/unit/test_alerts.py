@@ -1,8 +1,7 @@
-"""The alert rules, their tries and the dashboard hang together; what they name is compared with a real worker in
+"""The alert rules and their tries hang together; what they name is compared with a real worker in
 ``tests/integration/test_metrics.py``.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -56,18 +55,3 @@ def test_prometheus_reads_the_port_that_workers_serve_in_compose() -> None:
         assert binds
         assert all((ROOT / bind).exists() for bind in binds)
         assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
-
-
-def test_no_panel_of_the_dashboard_lies_on_another() -> None:
-    """Given the dashboard, then each panel has a title, a query and its own place on 24 columns."""
-    panels = json.loads((FOLDER / "grafana" / "dashboards" / "fleet.json").read_text())["panels"]
-    taken: set[tuple[int, int]] = set()
-    for panel in panels:
-        assert panel["title"]
-        assert all(target["expr"] for target in panel["targets"])
-        place = panel["gridPos"]
-        rows, columns = range(place["y"], place["y"] + place["h"]), range(place["x"], place["x"] + place["w"])
-        cells = {(x, y) for x in columns for y in rows}
-        assert max(columns) < 24
-        assert not cells & taken
-        taken |= cells
