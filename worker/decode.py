@@ -123,6 +123,7 @@ def read_header(data: bytes) -> tuple[str, int, int]:
     Raises:
         InvalidImage: not an image of an accepted format.
     """
+    jpeg.check_header(data)
     try:
         with Header.open(io.BytesIO(data), formats=FORMATS) as header:
             return str(header.format), int(header.width), int(header.height)

@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,6 +105,17 @@ def test_a_lossy_picture_looks_like_the_photo(decoded, name):
     off = np.abs(decoded(name).astype(int) - decoded("astronaut")).mean()
 
     assert off < 8
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xe1\x00\x08Exif\x00\x00"], ids=["fill bytes", "empty profiles"])
+def test_a_jpeg_with_millions_of_segments_before_the_picture_takes_no_time(filler):
+    """Given 30 MB between a picture's first bytes and its header, then it is refused at once, not after 8 s of CPU."""
+    whole = photos.whole()["jpeg_progressive"]
+    data = whole[:2] + filler * (30_000_000 // len(filler)) + whole[2:]
+    began = time.process_time()
+    with pytest.raises(InvalidImage):
+        decode.decode(data, LIMITS)
+    assert time.process_time() - began < 2
 
 
 def test_scans_as_programs_write_them_are_read(pictures):
