@@ -322,7 +322,10 @@ def test_a_worker_is_shut_down_from_its_page(flower: Flower, fleet: Fleet) -> No
 
 
 def test_with_remote_control_off_its_buttons_say_so(flower: Flower, fleet: Fleet) -> None:
-    """Given a worker as compose starts it, when a limit is set on its page, then Flower tells that it was refused."""
+    """Given a worker as compose starts it, when its page is to change it, then Flower tells of the refusal.
+
+    Flower sends Shut Down and waits for no answer; the worker works on.
+    """
     guarded = fleet.start(remote_control="off")
     eventually(lambda: guarded.name in workers(flower.url), "the guarded worker in Flower")
     flower.open(f"/worker/{guarded.name}")
@@ -332,4 +335,9 @@ def test_with_remote_control_off_its_buttons_say_so(flower: Flower, fleet: Fleet
     flower.fill("input[aria-label^='Rate limit for fleet.detect']:not([aria-label*='many'])", "1")
     flower.click("[id^='task-rate-limit-fleet.detect']:not([id*='many'])")
     flower.says("FLEET_REMOTE_CONTROL is off")
+    flower.click("#worker-group")
+    flower.click("#worker-shutdown")
+    flower.says("Shutting down!")
+    assert fleet.app.control.ping(destination=[guarded.name], timeout=10, limit=1)  # it reads one after the other
+    assert guarded.process.poll() is None
     assert guarded.stop() == 0

@@ -74,6 +74,18 @@ def test_pip_installs_the_client_alone_and_every_command_has_its_help(wheel: Pat
     assert as_user([python.with_name("fleet"), "--help"], cwd=folder).returncode == 0
 
 
+def test_a_users_type_checker_knows_our_types(having: Having, folder: Path) -> None:
+    """Given the wheel, when a program of its user is checked, then what is wrong is found, and nothing else."""
+    program = (
+        "from producer import Client\nfor face in Client('').detect('a.jpg').detections:\n    print(face.score + 1)\n"
+    )
+    (folder / "right.py").write_text(program)
+    (folder / "wrong.py").write_text(program.replace("'a.jpg'", "1.5").replace("score + 1", "score + ''"))
+    check = [sys.executable, "-m", "mypy", "--strict", "--python-executable", having("") / "python"]
+    done = as_user([*check, "right.py", "wrong.py"], cwd=folder)
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if ": error:" in line] == ["wrong.py"] * 2
+
+
 @pytest.mark.parametrize("extras", ["worker", "local"])
 def test_every_command_of_the_worker_has_its_help(having: Having, folder: Path, extras: str) -> None:
     """Given what a worker needs and no more, then every command of fleet-worker has its help, and doctor its plan."""

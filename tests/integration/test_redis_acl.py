@@ -317,6 +317,19 @@ class _Pages:
                 return None
 
 
+@pytest.mark.parametrize(
+    "words", [["status"], ["top", "--once"], ["dead", "list"], ["autoscale", "--dry-run", "1", "--once"]]
+)
+def test_a_producer_who_wants_to_watch_is_told_whom_to_be(guarded: Guarded, words: list[str]) -> None:
+    """Given the URL for sending jobs, when somebody looks at the fleet with it, then a sentence names the operator."""
+    environ = {**os.environ, "FLEET_URL": guarded.url("producer")}
+    command = [Path(sys.executable).with_name("fleet"), *words]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "be `operator`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_operator_may_watch_and_a_worker_may_tell_all_its_figures(
     guarded: Guarded, worker: Worker, unused_port: int, store: Path, tmp_path: Path
 ) -> None:
