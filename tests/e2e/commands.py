@@ -71,6 +71,8 @@ BY_HAND = {
     "make test": "is this very suite",
     "make check": "is run by .ci/run, after the suite",
     "python -m benchmarks.jpeg_scale": "measures; takes minutes of a quiet machine",
+    'python -m benchmarks --model centerface --only prefork --only "fleet: 1 worker"': "measures for minutes",
+    'FLEET_BATCH=4 python -m benchmarks --only "limit: streams" --only "fleet: 1 worker"': "measures for minutes",
     "make lock": "changes the lock files by asking a package index",
     "apt install chromium-driver": "changes the machine; .ci/run does it",
     "apt install prometheus": "changes the machine; .ci/run does it",

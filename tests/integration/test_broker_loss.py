@@ -55,6 +55,7 @@ def test_every_job_is_answered_when_the_server_is_restarted_under_load(fleet: Fl
     """Given jobs at work and jobs that wait, when the server crashes and comes back, then the worker goes on."""
     worker = fleet.start(extra=TWO_PLACES, lease_s=2)
     at_work = [fleet.user("sleep", 2.0) for _ in range(2)]
+    eventually(lambda: len(fleet.inspect("active")) == 2, "both places")
     waiting = [fleet.detect() for _ in range(6)]
     eventually(lambda: fleet.unacked() == 4, "the delivery")
     broker.kill()
