@@ -73,6 +73,9 @@ BY_HAND = {
     "python -m benchmarks.jpeg_scale": "measures; takes minutes of a quiet machine",
     'python -m benchmarks --model centerface --only prefork --only "fleet: 1 worker"': "measures for minutes",
     'FLEET_BATCH=4 python -m benchmarks --only "limit: streams" --only "fleet: 1 worker"': "measures for minutes",
+    'python -m benchmarks --rounds 5 --seconds 2 --only "limit: streams" --only peer --only "worker per core"': (
+        "measures for minutes, in environments of their own"
+    ),
     "make lock": "changes the lock files by asking a package index",
     "apt install chromium-driver": "changes the machine; .ci/run does it",
     "apt install prometheus": "changes the machine; .ci/run does it",
