@@ -22,10 +22,9 @@ from redis.retry import Retry
 
 from producer import address
 from producer.wire import ALIVE_WITHIN_S, WORKERS_KEY
-from worker import clock, later, settings
+from worker import clock, guard, later, settings
 from worker.insist import InsistentRedis
 from worker.ledger import SWEEP_EVERY_S, Sweep
-from worker.steadfast import adopt
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,9 @@ class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
         """Renew all leases ``RENEWALS`` times per visibility timeout, or more often."""
         qos: Any = getattr(consumer.task_consumer.channel, "qos", None)
         if hasattr(qos, "unacked_index_key"):  # another broker has leases of its own, or none
-            adopt(qos.channel, getattr(consumer.pool, "remember_messages", list)())
+            for message in getattr(consumer.pool, "remember_messages", list)():
+                qos.adopt(message)
+                guard.weigh(message)
             hub.call_repeatedly(min(PULSE_S, qos.visibility_timeout / RENEWALS), self.renew, qos)
             hub.on_tick.discard(self._look)
             self._look = functools.partial(self.look, qos.channel)

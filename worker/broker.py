@@ -100,8 +100,16 @@ class BoundedQoS(LeaseQoS):
     def append(self, message: Any, delivery_tag: str) -> None:
         """Hold ``message`` until it is acknowledged, rejected or given back."""
         super().append(message, delivery_tag)
+        self._count(message, delivery_tag, self.channel.arriving.get(delivery_tag, 0))
+
+    def adopt(self, message: Any) -> None:
+        """Hold a message that came on a connection which is lost, to be renewed and acknowledged on this one."""
+        message.channel = self.channel
+        virtual.QoS.append(self, message, message.delivery_tag)  # Redis knows that it was taken
+        self._count(message, message.delivery_tag, len(message.body))
+
+    def _count(self, message: Any, delivery_tag: str, size: int) -> None:
         self._let_go(delivery_tag)
-        size = self.channel.arriving.get(delivery_tag, 0)
         queue = "" if message.headers.get("eta") else message.delivery_info["routing_key"]
         self._loads[delivery_tag] = Load(size, queue, 1)
         self.held_bytes += size

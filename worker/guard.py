@@ -40,7 +40,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
         def guarded(message: Any) -> None:
             try:
                 screen.check(message, self.strategies)
-                _weigh(message)
+                weigh(message)
                 if not later.put_off(message):
                     handle(message)
             except FleetError as error:
@@ -95,7 +95,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
         signals.task_rejected.send(sender=self, message=message, exc=error)
 
 
-def _weigh(message: Any) -> None:
+def weigh(message: Any) -> None:
     """Let a batch count as many as it has images, where :mod:`worker.broker` counts them."""
     if hasattr(message.channel.qos, "weigh"):
         is_batch = message.headers["task"] == TASK_DETECT_MANY

@@ -36,7 +36,6 @@ from celery.exceptions import (
     BackendError,
     Reject,
     SoftTimeLimitExceeded,
-    WorkerLostError,
     WorkerShutdown,
     WorkerTerminate,
 )
@@ -50,8 +49,9 @@ from producer.wire import ANNOUNCE_EVERY_S
 from worker import cpu, models, opening, settings
 from worker.alarms import Alarms
 from worker.bell import Bell
-from worker.bodies import Body, Finishers, Interrupted
+from worker.bodies import Finishers, Interrupted
 from worker.health import SIGN_EVERY_S, Health
+from worker.jobs import Job, as_another, failed, give_back, lost, unwind
 from worker.request import Stage, staged
 from worker.stops import Stops
 
@@ -70,58 +70,6 @@ SPARED_S = 1.0
 
 #: What leaves Celery's tracer when Redis could not be reached to store an outcome.
 UNREACHABLE = (OSError, BackendError, OperationalError, RedisConnectionError, RedisTimeoutError)
-
-
-class Job:
-    """One accepted job. Belongs to the loop thread, but for ``body``; other threads only read."""
-
-    __slots__ = (
-        "__weakref__",
-        "args",
-        "body",
-        "callback",
-        "error_callback",
-        "future",
-        "pid",
-        "stage",
-        "target",
-        "task",
-    )
-
-    def __init__(self, pid: int, target: Callable[..., Any], args: tuple[Any, ...], task: Any) -> None:
-        self.pid = pid
-        self.target = target
-        self.args = args
-        self.task = task
-        self.callback: Any = None  # both are methods of Celery's request
-        self.error_callback: Any = None
-        self.future: Future[Any] | None = None
-        self.stage: Stage | None = None
-        self.body = Body()
-
-    @property
-    def tag(self) -> str | None:
-        """The message's delivery tag, where acknowledging may be part of the job's end."""
-        message = getattr(getattr(self.callback, "__self__", None), "message", None)
-        return message.delivery_tag if message is not None and hasattr(message.channel.qos, "ended") else None
-
-    def note_end(self) -> None:
-        """Tell kombu that the message was acknowledged with the job's end, if it was."""
-        ended = self.stage.ended if self.stage is not None else None
-        if ended is not None and ended.tag is not None:
-            self.callback.__self__.message.channel.qos.ended.add(ended.tag)
-
-    @property
-    def queue(self) -> str:
-        """The queue that it came from; empty if it does not say."""
-        return str((self.args[2].get("delivery_info") or {}).get("routing_key") or "")
-
-    def forget_message(self) -> None:
-        """Let no acknowledgement be sent, as if it had been."""
-        self.callback.__self__.acknowledged = True
-
-    def terminate(self, signal: Any = None) -> None:
-        """Do nothing: Celery calls this on what ``on_apply`` returned, after ``terminate_job`` did the work."""
 
 
 class DetectionPool(BasePool):  # type: ignore[misc]
@@ -225,7 +173,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         waiting = [one for one in state.requests.values() if one not in state.active_requests]
         try:
             for request in reversed(waiting):  # each goes to the head of its queue
-                _give_back(request)
+                give_back(request)
         except Exception as error:  # noqa: BLE001 - then they come back when the connection closes or the lease ends
             logger.warning("pool.not_given_back waiting=%d error=%r", len(waiting), error)
         if state.should_terminate:
@@ -298,7 +246,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
                 self._begin(job)
         except Exception as error:  # such as no more threads; it ends this job, not the loop
             logger.exception("job.not_begun job=%s", job.args[1])
-            self._hand_over(job, None, _lost(error))
+            self._hand_over(job, None, lost(error))
         return job
 
     def taken(self, queue: str) -> int:
@@ -334,9 +282,9 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         except (WorkerShutdown, WorkerTerminate):  # a signal's, which may come at any moment
             raise
         except BaseException as error:  # noqa: BLE001
-            return _failed(error)
+            return failed(error)
         if not isinstance(future, Future):
-            return _failed(TypeError(f"{job.task.name}.begin returned {type(future).__name__} instead of a future"))
+            return failed(TypeError(f"{job.task.name}.begin returned {type(future).__name__} instead of a future"))
         return future
 
     def _arm(self, job: Job, tell: Callable[..., Any] | None, limit_s: float | None, *, soft: bool) -> None:
@@ -349,7 +297,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             return
         tell(True, limit_s)
         if not job.body.interrupt(SoftTimeLimitExceeded) and job.future is not None:
-            job.stage = Stage(job.args[1], self._engine, _failed(SoftTimeLimitExceeded(limit_s)), job.tag)
+            job.stage = Stage(job.args[1], self._engine, failed(SoftTimeLimitExceeded(limit_s)), job.tag)
             job.future.cancel()
 
     def _hard_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
@@ -407,7 +355,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             logger.exception("job.callback_failed job=%s", job.args[1])
         finally:
             self._forget(job)
-            _unwind(problem if problem is not None else returned[1])
+            unwind(problem if problem is not None else returned[1])
             job.future = job.stage = None  # a settled future keeps its callbacks, and those the job
 
     # ------------------------------------------------------------------------------- completion and body threads
@@ -427,7 +375,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
                 job.body.enter()
                 done = self._trace(job) if job.pid in self._jobs else None
             except SoftTimeLimitExceeded as error:  # between the tracer's end and here
-                done = None, _lost(error)
+                done = None, lost(error)
             while True:
                 try:
                     job.body.leave()  # from here on nothing strikes
@@ -451,13 +399,13 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         except Interrupted:
             raise
         except UNREACHABLE as error:  # no outcome could be stored, so the job goes back to the queue
-            return None, _as_another(Reject(error, requeue=True), error)
+            return None, as_another(Reject(error, requeue=True), error)
         except (MemoryError, SoftTimeLimitExceeded) as error:
-            return None, _lost(error)
+            return None, lost(error)
         except Exception:  # noqa: BLE001
             return None, ExceptionInfo()
         except BaseException as error:  # noqa: BLE001 - a task that exits ends its job, not the worker
-            return None, _lost(error)
+            return None, lost(error)
 
     # ------------------------------------------------------------------------------------------------- health
 
@@ -528,43 +476,3 @@ class NoAutoscaler:
 
 def _nothing() -> None:
     pass
-
-
-def _give_back(request: Any) -> None:
-    """Put a message back to the head of its queue now; Celery's own ``reject`` would put it to the end, and later."""
-    if not request.acknowledged:
-        qos = request.message.channel.qos
-        qos.restore_by_tag(request.message.delivery_tag)
-        qos.ack(request.message.delivery_tag)
-        request.acknowledged = True
-
-
-def _unwind(info: Any) -> None:
-    """Take the tracebacks off an error that was dealt with.
-
-    Their frames hold the job, its message and the error itself: a ring that would keep every refused image in memory
-    until Python's collector comes by.
-    """
-    error = getattr(info, "exception", None)
-    error = getattr(error, "exc", error)  # billiard's own wrapper
-    while isinstance(error, BaseException) and error.__traceback__ is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
-
-
-def _failed(error: BaseException) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_exception(error)
-    return future
-
-
-def _lost(error: BaseException) -> ExceptionInfo:
-    """Give what Celery expects of a pool whose process ended in the middle of a task."""
-    return _as_another(WorkerLostError(repr(error)), error)
-
-
-def _as_another(error: Exception, cause: BaseException) -> ExceptionInfo:
-    try:
-        raise error from cause
-    except type(error):
-        return ExceptionInfo()  # reads what is being handled

@@ -8,7 +8,7 @@ Mirrors kombu 5.7 ``kombu.transport.redis`` (``Channel._get_client``, ``_brpop_s
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import redis as transport
@@ -101,13 +101,6 @@ class Steadfast:
         sock = self._in_poll._sock  # noqa: SLF001 - kombu looks at it as well
         come: bool = transport._socket_readable(sock) if sock is not None else False  # noqa: SLF001
         return come
-
-
-def adopt(channel: Any, messages: Iterable[Any]) -> None:
-    """Make ``messages``, which came on a connection that is lost, those of ``channel``: to be renewed, acknowledged."""
-    for message in messages:
-        message.channel = channel
-        channel.qos._delivered[message.delivery_tag] = message  # noqa: SLF001 - kombu has no public name for it
 
 
 def abandon(connection: Any) -> None:

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import kombu
 import pytest
 
 from producer.wire import LATER_PREFIX
 from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Gate, eventually, faces
+from worker.broker import GuardedConnection
+from worker.guard import weigh
 
 #: Four places, so a prefetch count of eight.
 WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-c", "4"]}
@@ -59,10 +62,31 @@ def test_batches_larger_than_the_prefetch_count_follow_each_other(fleet: Fleet) 
 def test_many_images_for_later_do_not_keep_a_worker_from_what_can_be_done_now(fleet: Fleet) -> None:
     """Given more images for later than a worker holds, then one for now is answered, and the others in their time."""
     large = {"data": base64.b64encode(fleet.picture + bytes(180_000)).decode()}
-    due = datetime.now(UTC) + timedelta(seconds=12)
+    due = datetime.now(UTC) + timedelta(seconds=25)  # sending them takes some seconds on a busy machine
     later = [fleet.detect(large, eta=due) for _ in range(120)]  # 37 MB
     eventually(lambda: fleet.redis.zcard(f"{LATER_PREFIX}{QUEUE}") > 40, "what a worker does not hold")
     assert faces(fleet.detect().get(timeout=5)) == 1
     assert not any(job.ready() for job in later)
-    assert [faces(job.get(timeout=30)) for job in later] == [1] * len(later)
+    assert [faces(job.get(timeout=60)) for job in later] == [1] * len(later)
     eventually(lambda: not fleet.unacked() and not fleet.redis.exists(f"{LATER_PREFIX}{QUEUE}"), "the end")
+
+
+def test_what_is_in_flight_counts_on_the_next_connection_too(fleet: Fleet) -> None:
+    """Given a batch that is held when its connection is lost, then it weighs as much on the one that takes it over."""
+    queue, held = kombu.Queue("adopted"), []
+    fleet.app.send_task("fleet.detect_many", [[fleet.image] * 6], queue="adopted")
+    with (
+        GuardedConnection(fleet.url) as lost,
+        GuardedConnection(fleet.url) as new,
+        kombu.Consumer(lost, [queue], on_message=held.append, accept=["json"]) as consumer,
+    ):
+        lost.drain_events(timeout=5)
+        weigh(held[0])
+        before, taking = consumer.channel.qos, new.channel().qos
+        taking.adopt(held[0])
+        weigh(held[0])
+        assert dict(taking.held) == dict(before.held) == {"adopted": 6}
+        assert 0 < taking.held_bytes <= before.held_bytes
+        held[0].ack()
+        assert (taking.held["adopted"], taking.held_bytes) == (0, 0)
+        before.ack(held[0].delivery_tag)

@@ -1,0 +1,109 @@
+"""One job in the pool, and what Celery is told of one that went wrong.
+
+Stage: under :mod:`worker.pool`. Mirrors celery 5.7: ``celery.worker.request.Request`` (whose methods the callbacks
+are), ``billiard.einfo.ExceptionInfo`` (what it reads of an error).
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery.exceptions import WorkerLostError
+
+from worker.bodies import Body
+from worker.request import Stage
+
+
+class Job:
+    """One accepted job. Belongs to the loop thread, but for ``body``; other threads only read."""
+
+    __slots__ = (
+        "__weakref__",
+        "args",
+        "body",
+        "callback",
+        "error_callback",
+        "future",
+        "pid",
+        "stage",
+        "target",
+        "task",
+    )
+
+    def __init__(self, pid: int, target: Callable[..., Any], args: tuple[Any, ...], task: Any) -> None:
+        self.pid = pid
+        self.target = target
+        self.args = args
+        self.task = task
+        self.callback: Any = None  # both are methods of Celery's request
+        self.error_callback: Any = None
+        self.future: Future[Any] | None = None
+        self.stage: Stage | None = None
+        self.body = Body()
+
+    @property
+    def tag(self) -> str | None:
+        """The message's delivery tag, where acknowledging may be part of the job's end."""
+        message = getattr(getattr(self.callback, "__self__", None), "message", None)
+        return message.delivery_tag if message is not None and hasattr(message.channel.qos, "ended") else None
+
+    def note_end(self) -> None:
+        """Tell kombu that the message was acknowledged with the job's end, if it was."""
+        ended = self.stage.ended if self.stage is not None else None
+        if ended is not None and ended.tag is not None:
+            self.callback.__self__.message.channel.qos.ended.add(ended.tag)
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from; empty if it does not say."""
+        return str((self.args[2].get("delivery_info") or {}).get("routing_key") or "")
+
+    def forget_message(self) -> None:
+        """Let no acknowledgement be sent, as if it had been."""
+        self.callback.__self__.acknowledged = True
+
+    def terminate(self, signal: Any = None) -> None:
+        """Do nothing: Celery calls this on what ``on_apply`` returned, after ``terminate_job`` did the work."""
+
+
+def give_back(request: Any) -> None:
+    """Put a message back to the head of its queue now; Celery's own ``reject`` would put it to the end, and later."""
+    if not request.acknowledged:
+        qos = request.message.channel.qos
+        qos.restore_by_tag(request.message.delivery_tag)
+        qos.ack(request.message.delivery_tag)
+        request.acknowledged = True
+
+
+def unwind(info: Any) -> None:
+    """Take the tracebacks off an error that was dealt with.
+
+    Their frames hold the job, its message and the error itself: a ring that would keep every refused image in memory
+    until Python's collector comes by.
+    """
+    error = getattr(info, "exception", None)
+    error = getattr(error, "exc", error)  # billiard's own wrapper
+    while isinstance(error, BaseException) and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def failed(error: BaseException) -> Future[Any]:
+    """Return a stage that has ended with ``error``."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
+
+
+def lost(error: BaseException) -> ExceptionInfo:
+    """Give what Celery expects of a pool whose process ended in the middle of a task."""
+    return as_another(WorkerLostError(repr(error)), error)
+
+
+def as_another(error: Exception, cause: BaseException) -> ExceptionInfo:
+    """Give ``error`` as Celery takes it from a pool, with what it came from."""
+    try:
+        raise error from cause
+    except type(error):
+        return ExceptionInfo()  # reads what is being handled
