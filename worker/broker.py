@@ -83,7 +83,7 @@ class BoundedQoS(LeaseQoS):
             return MESSAGES_AT_ONCE
         few = min(MESSAGES_AT_ONCE, max(1, self.prefetch_count // (4 * self._usual)))
         room: int = self.can_consume_max_estimate()  # type: ignore[no-untyped-call]
-        if len(self._loads) > 1:  # one message is at work, and another at hand
+        if len(self._loads) - self.held[""] > 1:  # one message is at work, and another at hand
             room = min(room, (self.prefetch_count - self.held.total()) // self._usual)
         if room < few and time.monotonic() < self._freed_at + TOGETHER_WITHIN_S:
             return 0

@@ -59,10 +59,21 @@ def test_batches_larger_than_the_prefetch_count_follow_each_other(fleet: Fleet) 
     assert [len(job.get(timeout=30)) for job in jobs] == [20] * 6
 
 
+def test_messages_for_later_do_not_keep_large_batches_away(fleet: Fleet) -> None:
+    """Given three jobs for later and batches of more images than the prefetch count, then each batch is answered."""
+    later = [fleet.detect(countdown=8) for _ in range(3)]
+    eventually(lambda: len(fleet.inspect("scheduled")) == 3, "the schedule")
+    send = fleet.app.send_task
+    jobs = [send("fleet.detect_many", [[fleet.image] * 20], queue=QUEUE) for _ in range(3)]
+    assert [len(job.get(timeout=30)) for job in jobs] == [20] * 3
+    assert not any(job.ready() for job in later)
+    assert [faces(job.get(timeout=30)) for job in later] == [1] * 3
+
+
 def test_many_images_for_later_do_not_keep_a_worker_from_what_can_be_done_now(fleet: Fleet) -> None:
     """Given more images for later than a worker holds, then one for now is answered, and the others in their time."""
     large = {"data": base64.b64encode(fleet.picture + bytes(180_000)).decode()}
-    due = datetime.now(UTC) + timedelta(seconds=25)  # sending them takes some seconds on a busy machine
+    due = datetime.now(UTC) + timedelta(seconds=25)  # sending takes some seconds on a busy machine
     later = [fleet.detect(large, eta=due) for _ in range(120)]  # 37 MB
     eventually(lambda: fleet.redis.zcard(f"{LATER_PREFIX}{QUEUE}") > 40, "what a worker does not hold")
     assert faces(fleet.detect().get(timeout=5)) == 1
