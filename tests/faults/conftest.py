@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kit import Worker, eventually, small_picture, spawn
+from tests.integration.kit import Worker, small_picture, spawn
 from tests.servers import Broker
+from tests.waiting import eventually
 
 #: Starts workers on a URL, side by side, and returns when all are ready.
 StartWorkers = Callable[..., list[Worker]]

@@ -19,6 +19,7 @@ from producer.errors import FleetError
 from producer.job import Job
 from producer.results import META_PREFIX
 from tests.integration.kit import MODEL
+from tests.waiting import eventually
 
 
 class Load:
@@ -90,9 +91,7 @@ def assert_resumes(load: Load) -> float:
     """Wait until a job that is sent from now on has its answer; return how long that took, within the promise."""
     began, before = time.monotonic(), len(load.accepted)
     until = began + RESUMES_WITHIN_S
-    while len(load.accepted) == before:
-        assert time.monotonic() < until, f"no submit is accepted; refused: {load.refused[-3:]}"
-        time.sleep(0.01)
+    eventually(lambda: len(load.accepted) > before, "a submit that is accepted", RESUMES_WITHIN_S)
     assert load.accepted[before].error(timeout=until - time.monotonic()) is None
     return time.monotonic() - began
 

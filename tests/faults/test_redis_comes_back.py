@@ -7,8 +7,9 @@ from producer import Client
 from producer.errors import DeadlineExceeded
 from tests.faults.conftest import StartWorkers
 from tests.faults.load import Load, Observer, assert_all_answered, assert_resumes
-from tests.integration.kit import MODEL, eventually
+from tests.integration.kit import MODEL
 from tests.servers import Broker
+from tests.waiting import eventually
 
 #: Seconds of a pause: longer than every time limit of worker and client; 30 is longer than the leases as well.
 PAUSE_S = float(os.environ.get("TEST_PAUSE_S", "7"))

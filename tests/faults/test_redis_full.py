@@ -12,8 +12,9 @@ from producer.errors import Overloaded
 from producer.wire import JOBS_KEY
 from tests.faults.conftest import StartWorkers
 from tests.faults.load import Load, Observer, Tally, assert_all_answered, assert_resumes
-from tests.integration.kit import MODEL, eventually
+from tests.integration.kit import MODEL
 from tests.servers import Broker
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from redis import Redis
 from producer import Client, Job, dead
 from producer.errors import InternalError
 from producer.wire import BEGUN_PREFIX, BLOB_PREFIX, JOBS_KEY, ledger_key, queue_of
-from tests.integration.kit import MODEL, Worker, eventually, small_picture, spawn
+from tests.integration.kit import MODEL, Worker, small_picture, spawn
+from tests.waiting import eventually
 from worker import deaths
 
 QUEUE = queue_of(MODEL)

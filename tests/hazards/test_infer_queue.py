@@ -9,9 +9,8 @@ import logging
 import random
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from types import FunctionType
 from typing import Any
@@ -22,6 +21,7 @@ import pytest
 from tests.hazards import networks
 from tests.hazards.child import Wrapped, in_child
 from tests.hazards.networks import compiled, number_of, tensor
+from tests.waiting import eventually
 from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError, TensorError
 
 #: Longest wait for what takes milliseconds on a machine that has nothing else to do.
@@ -39,14 +39,6 @@ def queue_of(network: Any, requests: int = 2, **options: Any) -> Iterator[InferQ
         yield queue
     finally:
         queue.close()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for something that gives no event: a request that comes back after its future is settled."""
-    until = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.001)
 
 
 def answer(queue: InferQueue, number: int) -> int:

@@ -12,7 +12,8 @@ from producer import wire
 from producer.errors import FleetError
 from producer.results import meta_key, read_meta
 from tests.hostile.messages import Maker
-from tests.integration.kit import QUEUE, Fleet, eventually, faces, small_picture
+from tests.integration.kit import QUEUE, Fleet, faces, small_picture
+from tests.waiting import eventually
 from worker import embedded
 
 #: Jobs the worker holds at once.

@@ -13,7 +13,8 @@ from PIL import Image
 
 from producer import wire
 from tests.hostile.conftest import Victim
-from tests.integration.kit import QUEUE, Fleet, eventually, faces, small_picture
+from tests.integration.kit import QUEUE, Fleet, faces, small_picture
+from tests.waiting import eventually
 from worker import embedded
 from worker.memory import BYTES_PER_PIXEL, TILED_AT_ONCE, Room, headroom_bytes
 

@@ -19,7 +19,8 @@ from producer.errors import FleetError
 from producer.ids import new_job_id
 from tests.hostile.conftest import Victim
 from tests.hostile.messages import Case
-from tests.integration.kit import QUEUE, USERS, eventually, faces
+from tests.integration.kit import QUEUE, USERS, faces
+from tests.waiting import eventually
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -9,7 +9,7 @@ from producer.wire import BLOB_PREFIX, Result
 from tests.hostile import files
 from tests.hostile.conftest import Victim
 from tests.hostile.messages import ANY
-from tests.integration.kit import eventually
+from tests.waiting import eventually
 from worker import decode
 from worker.settings import Settings
 

@@ -11,9 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from celery.result import AsyncResult
 from redis import Redis
 
 from tests.conftest import worker_environ
+from tests.waiting import SOON_S, eventually
 from worker.health import ready_file
 
 ROOT = Path(__file__).parents[2]
@@ -37,18 +37,6 @@ USERS = "fleet"
 
 #: The option that lets a worker load them.
 USER_TASKS = ("-I", "tests.integration.user_tasks")
-
-#: Longest wait for anything; far more than it takes.
-SOON_S = 30.0
-
-
-def eventually(condition: Callable[[], Any], what: str = "it", within_s: float = SOON_S) -> Any:
-    """Wait for something that gives no event, the state of another process; return what ``condition`` gave."""
-    until = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < until, f"{what} never happened"
-        time.sleep(0.01)
-    return value
 
 
 class Worker:

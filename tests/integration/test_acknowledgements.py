@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.kit import USER_TASKS, Fleet, eventually, faces
+from tests.integration.kit import USER_TASKS, Fleet, faces
+from tests.waiting import eventually
 
 WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-c", "2", "--prefetch-multiplier", "1"]}
 

@@ -10,8 +10,9 @@ import psutil
 import pytest
 from celery.result import AsyncResult
 
-from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Worker, eventually, faces, small_picture
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Worker, faces, small_picture
 from tests.servers import Broker
+from tests.waiting import eventually
 from worker.memory import MESSAGES_AT_ONCE
 
 TWO_PLACES = [*USER_TASKS, "-c", "2"]
@@ -81,7 +82,7 @@ def test_what_a_crash_of_the_server_loses_was_under_way_to_a_worker(fleet: Fleet
         jobs.append(fleet.detect({"ref": f"fleet:blob:{number}"}))
     eventually(jobs[20].ready, "the middle")
     broker.kill()
-    time.sleep(0.5)
+    time.sleep(0.5)  # an outage, not a barrier
     broker.start()
     assert_all_but_few_succeed(fleet, jobs, lost=MESSAGES_AT_ONCE)
     assert worker.process.poll() is None
@@ -178,7 +179,7 @@ def test_a_result_that_cannot_be_stored_is_computed_again(fleet: Fleet, broker: 
     detection = fleet.user("loop_behind_stage", 1.0, queue=QUEUE)
     eventually(lambda: fleet.records("ran", detection), "the beginning")
     broker.kill()
-    time.sleep(2.5)
+    time.sleep(2.5)  # an outage that is longer than all tries
     broker.start()
     assert slow.get(timeout=30) is None
     assert detection.get(timeout=30) == "done"

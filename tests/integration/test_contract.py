@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from producer import wire
-from tests.integration.kit import MODEL, QUEUE, Fleet, eventually, faces
+from tests.integration.kit import MODEL, QUEUE, Fleet, faces
+from tests.waiting import eventually
 
 WORKER: dict[str, Any] = {"jobs": 4}
 

@@ -14,7 +14,8 @@ from producer.books import BYTES_KEY, SIZES_KEY
 from producer.results import meta_key
 from producer.wire import BEGUN_PREFIX, JOBS_KEY, ledger_key
 from tests.conftest import StartWorker
-from tests.integration.kit import eventually, small_picture
+from tests.integration.kit import small_picture
+from tests.waiting import eventually
 from worker.ending import SUCCESS, Ending, Remains
 from worker.request import Stage
 

@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 from producer import Client
-from tests.integration.kit import MODEL, Fleet, eventually
+from tests.integration.kit import MODEL, Fleet
 from tests.integration.test_metrics import Scraped, spans, status_of
+from tests.waiting import eventually
 from worker.valkey import free_port
 
 IMAGES, BAD, BATCH = 1000, 20, 20

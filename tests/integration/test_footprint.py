@@ -6,7 +6,8 @@ import psutil
 import pytest
 
 from tests.conftest import worker_environ
-from tests.integration.kit import eventually, spawn
+from tests.integration.kit import spawn
+from tests.waiting import eventually
 from worker import embedded, footprint
 
 SMALL, LARGE = "blazeface_short", "centerface"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from producer import Client
-from tests.integration.kit import MODEL, QUEUE, ROOT, USER_TASKS, Fleet, eventually
+from tests.integration.kit import MODEL, QUEUE, ROOT, USER_TASKS, Fleet
+from tests.waiting import eventually
 from worker.trail import STAGES
 
 PLACES = 2

@@ -4,7 +4,7 @@ from celery import Celery
 from redis import Redis
 
 from tests.conftest import StartWorker
-from tests.integration.kit import eventually
+from tests.waiting import eventually
 
 #: Seconds after which a silent worker counts as dead, here.
 LEASE_S = 2

@@ -12,7 +12,8 @@ from redis import Redis
 from producer import Client
 from producer.wire import JOBS_KEY, ledger_key, queue_of
 from tests.conftest import StartWorker
-from tests.integration.kit import eventually, small_picture
+from tests.integration.kit import small_picture
+from tests.waiting import eventually
 from worker import ledger
 
 QUEUE = queue_of("blazeface_short")

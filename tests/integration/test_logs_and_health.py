@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.integration.kit import USER_TASKS, Fleet, Worker, eventually, small_picture
+from tests.integration.kit import USER_TASKS, Fleet, Worker, small_picture
+from tests.waiting import eventually
 from worker import embedded
 from worker.health import VALID_S, problem_of, ready_file
 

@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from producer import Client
 from producer.envelope import task_message
 from producer.wire import TASK_DETECT
-from tests.integration.kit import MODEL, QUEUE, Fleet, eventually
+from tests.integration.kit import MODEL, QUEUE, Fleet
+from tests.waiting import eventually
 from worker.trail import STAGES
 from worker.valkey import free_port
 

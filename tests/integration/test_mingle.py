@@ -7,7 +7,7 @@ from redis import Redis
 
 from producer.wire import WORKERS_KEY
 from tests.conftest import StartWorker
-from tests.integration.kit import eventually
+from tests.waiting import eventually
 
 
 def _app(url: str) -> Celery:

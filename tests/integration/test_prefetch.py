@@ -9,7 +9,8 @@ import kombu
 import pytest
 
 from producer.wire import LATER_PREFIX
-from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Gate, eventually, faces
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Gate, faces
+from tests.waiting import eventually
 from worker.broker import GuardedConnection
 from worker.guard import weigh
 

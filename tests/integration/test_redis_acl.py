@@ -23,7 +23,8 @@ from producer import AsyncClient, Client, Unreachable, dead
 from producer.replay import replay
 from producer.status import read_status
 from tests.integration.guarded import PASSWORD, USERS, Guarded, guarded_server
-from tests.integration.kit import QUEUE, ROOT, USER_TASKS, Worker, eventually, faces, small_picture, spawn
+from tests.integration.kit import QUEUE, ROOT, USER_TASKS, Worker, faces, small_picture, spawn
+from tests.waiting import eventually
 
 META = "celery-task-meta-"
 

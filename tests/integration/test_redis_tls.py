@@ -15,8 +15,9 @@ from redis import Redis
 from producer import AsyncClient, Client, Unreachable
 from producer.redis_url import tls_of
 from tests.integration.guarded import Guarded
-from tests.integration.kit import QUEUE, ROOT, eventually, faces, small_picture, spawn
+from tests.integration.kit import QUEUE, ROOT, faces, small_picture, spawn
 from tests.integration.tls import PROGRAM, new_secrets, proxied, redis_with_tls
+from tests.waiting import eventually
 
 SERVERS = [pytest.param(proxied, id="behind a proxy")]
 if PROGRAM is not None:

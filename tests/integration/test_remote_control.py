@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from producer import Cancelled, Client
-from tests.integration.kit import Fleet, eventually
+from tests.integration.kit import Fleet
+from tests.waiting import eventually
 
 #: One place, so that a second job waits.
 WORKER = {"remote_control": "off", "jobs": 1}

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.kit import QUEUE, USER_TASKS, Fleet, eventually
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet
+from tests.waiting import eventually
 
 WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-c", "2", "-l", "DEBUG"], "USER_RECORDS_SIGNALS": "1"}
 

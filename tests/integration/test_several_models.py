@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.integration.kit import Fleet, eventually, small_picture
+from tests.integration.kit import Fleet, small_picture
+from tests.waiting import eventually
 from worker import embedded
 
 SLOW, FAST, TWIN = "centerface", "blazeface_short", "twin"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.integration.kit import QUEUE, USER_TASKS, Fleet, eventually, faces
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet, faces
+from tests.waiting import eventually
 
 SMALL = [*USER_TASKS, "-c", "2"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kit import MODEL, ROOT, Fleet, command_of, eventually, faces, spawn
+from tests.integration.kit import MODEL, ROOT, Fleet, command_of, faces, spawn
+from tests.waiting import eventually
 
 RUN = [sys.executable, "-c", "from worker.cli import main; main()", "run", "-n", "w@test"]
 CELERY = command_of("w")

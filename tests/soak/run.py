@@ -20,10 +20,11 @@ from redis import Redis
 
 from producer import Client, dead
 from tests.conftest import cache
-from tests.integration.kit import MODEL, ROOT, eventually
+from tests.integration.kit import MODEL, ROOT
 from tests.soak import pictures
 from tests.soak.stack import Chaos, Server, Workers
 from tests.soak.verdict import Verdict, judge_answers, judge_rest
+from tests.waiting import eventually
 
 PRODUCERS = 2
 

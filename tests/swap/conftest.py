@@ -12,8 +12,9 @@ from redis import Redis
 
 from producer import Client
 from producer.wire import Result
-from tests.integration.kit import Worker, eventually, spawn
+from tests.integration.kit import Worker, spawn
 from tests.swap.versions import LABELS, NAME, add, box, marking, picture
+from tests.waiting import eventually
 from worker import embedded
 from worker.rollout import Rollout, Said
 from worker.versions import Order

@@ -5,13 +5,13 @@ Each network has 24 MiB of weights, so one that stayed behind would show.
 
 import gc
 import sys
-import time
 from pathlib import Path
 
 import openvino as ov
 
 from producer.wire import Options
 from tests.swap.versions import LABELS, NAME, heavy, picture
+from tests.waiting import eventually
 from worker import network
 from worker.cpu import Plan
 from worker.detector import Detector
@@ -48,8 +48,7 @@ def main(folder: Path, swaps: int) -> None:
         (outcome,) = detecting.result(60)
         assert outcome.error is None, outcome.error
         del detecting, outcome
-        while lineup.leaving():
-            time.sleep(0.01)
+        eventually(lambda: not lineup.leaving(), "the end of the version before")
         gc.collect()
         marks.append(held_mib())
     detector.close()

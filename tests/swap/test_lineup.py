@@ -10,7 +10,8 @@ import pytest
 
 from producer.wire import Options
 from tests.hazards import networks
-from tests.integration.kit import ROOT, eventually
+from tests.integration.kit import ROOT
+from tests.waiting import eventually
 from worker.cpu import Plan
 from worker.detector import Detector
 from worker.infer_queue import QueueClosedError

@@ -10,9 +10,9 @@ from redis import Redis
 from producer import Client, UnknownModel
 from producer.cli import main
 from producer.wire import MODELS_KEY, WORKERS_KEY
-from tests.integration.kit import eventually
 from tests.swap.conftest import Marks
 from tests.swap.versions import NAME, picture
+from tests.waiting import eventually
 from worker.rollout import GATHER_S
 
 

@@ -9,10 +9,10 @@ import pytest
 from redis import Redis
 
 from producer import Client
-from tests.integration.kit import eventually
 from tests.swap.conftest import Marks
 from tests.swap.load import swap_under_load
 from tests.swap.versions import NAME, picture
+from tests.waiting import eventually
 from worker.rollout import RolloutError
 from worker.versions import LOCK_PREFIX, VERSIONS_KEY
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,14 +24,6 @@ def make_result(width: int = 640, name: str = "stand-in") -> Result:
     """Make a result with one detection."""
     face = Detection("face", 0, 0.9, (1.0, 2.0, 30.5, 40.25), ((5.0, 6.0),))
     return Result("centerface", "0123456789abcdef", width, 480, (face,), {"infer": 1.5}, name)
-
-
-def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    """Wait for something that gives no event: the state of another process."""
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.01)
 
 
 class StandIn:

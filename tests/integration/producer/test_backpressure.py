@@ -14,7 +14,8 @@ from producer.books import BYTES_KEY, SIZES_KEY, strike_out
 from producer.wire import JOBS_KEY, ledger_key
 from tests.conftest import StartWorker
 from tests.integration.kit import small_picture
-from tests.integration.producer.standin import LARGE, PICTURE, eventually
+from tests.integration.producer.standin import LARGE, PICTURE
+from tests.waiting import eventually
 
 
 def test_a_full_queue_refuses_when_told_to(url: str, redis: Redis) -> None:

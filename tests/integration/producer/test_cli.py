@@ -20,7 +20,8 @@ from redis import Redis
 from producer import InvalidImage, blobs, local
 from producer.cli import main
 from producer.wire import MODELS_KEY
-from tests.integration.producer.standin import LARGE, StandIn, eventually
+from tests.integration.producer.standin import LARGE, StandIn
+from tests.waiting import eventually
 
 COMMAND = [sys.executable, "-c", "from producer.cli import main; main()", "detect"]
 ROOT = Path(__file__).parents[3]

@@ -13,8 +13,9 @@ from producer import Client
 from producer.autoscale import read
 from producer.envelope import UNACKED_KEY
 from producer.wire import MODELS_KEY
-from tests.integration.producer.standin import PICTURE, eventually
+from tests.integration.producer.standin import PICTURE
 from tests.integration.producer.test_cli import environment
+from tests.waiting import eventually
 
 COMMAND = [sys.executable, "-c", "from producer.cli import main; main()", "autoscale"]
 

@@ -25,7 +25,8 @@ from producer import (
 )
 from producer.requests import blob_key
 from producer.wire import MODELS_KEY, Image, queue_of
-from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, eventually, make_result, store
+from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, make_result, store
+from tests.waiting import eventually
 
 
 def test_an_image_comes_back_as_a_result(client: Client, worker: StandIn, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from producer import Client
 from producer.clock import ServerClock
 from producer.results import meta_key
 from tests.conftest import StartWorker
-from tests.integration.kit import Fleet, eventually, faces
+from tests.integration.kit import Fleet, faces
 from tests.integration.producer.standin import LARGE, StandIn, answer_all
+from tests.waiting import eventually
 
 MOVED = str(Path(__file__).parent / "another_clock")
 

@@ -17,7 +17,8 @@ from producer.requests import blob_key
 from producer.wire import BEGUN_PREFIX, BLOB_PREFIX, JOBS_KEY, ledger_key, queue_of
 from tests.conftest import StartWorker
 from tests.integration.kit import small_picture
-from tests.integration.producer.standin import LARGE, StandIn, answer_all, eventually, store
+from tests.integration.producer.standin import LARGE, StandIn, answer_all, store
+from tests.waiting import eventually
 from worker.ledger import LOCK_KEY, Sweep
 
 QUEUE = queue_of("centerface")

@@ -14,7 +14,8 @@ from producer import AsyncClient, Client, InvalidRequest, Overloaded
 from producer.books import COUNTERS_KEY
 from producer.results import meta_key
 from producer.wire import JOBS_KEY
-from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, eventually, make_result, store
+from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, make_result, store
+from tests.waiting import eventually
 
 
 def duplicates(redis: Redis) -> int:

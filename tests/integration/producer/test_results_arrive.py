@@ -18,7 +18,8 @@ from producer import Client, blobs
 from producer import reading as reading_module
 from producer.results import meta_key
 from producer.steps import Ask, drive, patient
-from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, eventually, make_result, store
+from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, make_result, store
+from tests.waiting import eventually
 from worker.valkey import free_port
 
 

@@ -10,7 +10,8 @@ from producer import Client
 from producer.cli import main
 from producer.wire import MODELS_KEY, WORKERS_KEY
 from tests.conftest import StartWorker
-from tests.integration.producer.standin import LARGE, PICTURE, eventually
+from tests.integration.producer.standin import LARGE, PICTURE
+from tests.waiting import eventually
 
 
 def status(url: str, *words: str) -> Result:

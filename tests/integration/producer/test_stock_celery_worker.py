@@ -12,7 +12,8 @@ from celery import Celery
 from redis import Redis
 
 from producer import Cancelled, Client, DeadlineExceeded, InferenceFailed
-from tests.integration.producer.standin import PICTURE, eventually, make_result
+from tests.integration.producer.standin import PICTURE, make_result
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 

@@ -15,7 +15,8 @@ from producer.books import BYTES_KEY, SIZES_KEY
 from producer.requests import blob_key
 from producer.results import meta_key
 from producer.wire import JOBS_KEY, Result
-from tests.integration.kit import MODEL, USER_TASKS, Fleet, eventually, faces
+from tests.integration.kit import MODEL, USER_TASKS, Fleet, faces
+from tests.waiting import eventually
 
 #: One place: two messages are prefetched, of which one begins.
 WORKER: dict[str, Any] = {"extra": [*USER_TASKS, "-c", "1"]}

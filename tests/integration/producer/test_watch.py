@@ -20,9 +20,10 @@ from producer import Client
 from producer.camera import Camera
 from producer.film import to_jpeg
 from producer.live import Live, Shot
-from tests.integration.producer.standin import StandIn, eventually, make_result
+from tests.integration.producer.standin import StandIn, make_result
 from tests.integration.producer.test_cli import environment
 from tests.integration.producer.test_films import FRAMES, play, write_film
+from tests.waiting import eventually
 
 COMMAND = [sys.executable, "-c", "from producer.cli import main; main()", "watch"]
 

@@ -31,6 +31,7 @@ from tests.hazards import networks
 from tests.hazards.child import Wrapped
 from tests.reference import iou
 from tests.unit.worker.conftest import Load
+from tests.waiting import eventually
 from worker import decode, models, network
 from worker.cpu import Plan
 from worker.decode import Frame
@@ -297,7 +298,7 @@ def test_a_server_that_is_gone_is_waited_for(start: Open, caplog: pytest.LogCapt
     """A good job does not fail because Redis is away; when nobody wants it any more, it ends."""
     detector = start(tiny(networks.echo), url="redis://127.0.0.1:1/0")
     detecting = detector.start(ask({"ref": blobs.new_key()}, picture(5)))
-    _await(lambda: caplog.text.count("redis.away") > 1)
+    eventually(lambda: caplog.text.count("redis.away") > 1)
     assert not detecting.done()
 
     detecting.cancel()
@@ -364,7 +365,7 @@ def test_a_job_that_is_stopped_half_way_keeps_what_it_has(start: Open, decodes):
     """What is in flight ends at once, what has not begun never begins; every one of them says why."""
     detector = start(tiny(networks.lasting), requests=1, plan=replace(PLAN, decoders=1))
     detecting = detector.start(ask(picture(1), *(picture(number, first=400) for number in range(2, 12))))
-    first_done = _await(lambda: detecting.outcomes[0].done_at and detector.queues["tiny"].in_flight)
+    first_done = eventually(lambda: detecting.outcomes[0].done_at and detector.queues["tiny"].in_flight)
     assert first_done
 
     assert detecting.stop(DeadlineExceeded("The hard time limit was reached."))
@@ -375,7 +376,7 @@ def test_a_job_that_is_stopped_half_way_keeps_what_it_has(start: Open, decodes):
     assert {error.message for error in others} == {"The hard time limit was reached."}
     assert len(decodes) < 5
     assert not detecting.stop(Cancelled())
-    _await(lambda: detector.queues["tiny"].free == 1)
+    eventually(lambda: detector.queues["tiny"].free == 1)
     assert networks.number_of(finish(detector.start(ask(picture(99))))[0]) == 99
 
 
@@ -383,7 +384,7 @@ def test_a_cancelled_job_settles_while_its_inference_still_runs(start: Open):
     """The caller does not wait for what he does not want any more."""
     detector = start(tiny(networks.lasting), requests=1)
     detecting = detector.start(ask(picture(1, first=4800)))
-    _await(lambda: detector.queues["tiny"].in_flight)
+    eventually(lambda: detector.queues["tiny"].in_flight)
 
     assert detecting.cancel()
 
@@ -419,15 +420,6 @@ def test_a_settled_job_cannot_be_cancelled(start: Open):
     assert not detecting.cancel()
     assert networks.number_of(rows) == 3
     assert detecting.outcomes[0].error is None
-
-
-def _await(condition: Callable[[], Any]) -> Any:
-    """Wait for what other threads do without an event."""
-    until = time.monotonic() + SOON_S
-    while not (found := condition()):
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.001)
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------ which model
@@ -470,7 +462,7 @@ def test_a_full_queue_needs_no_self_test(start: Open):
     """Jobs in flight prove more than a black image; the test does not wait behind them."""
     detector = start(tiny(networks.lasting), requests=1)
     busy = detector.start(ask(picture(1, first=600)))
-    _await(lambda: detector.queues["tiny"].in_flight)
+    eventually(lambda: detector.queues["tiny"].in_flight)
 
     test = detector.check()
 
@@ -491,7 +483,7 @@ def test_stats_say_what_is_loaded_and_how_busy_it_is(start: Open):
     """As plain JSON, for ``celery inspect stats``."""
     detector = start(tiny(networks.lasting), requests=2)
     detector.start(ask(picture(1, first=400)))
-    _await(lambda: detector.queues["tiny"].in_flight)
+    eventually(lambda: detector.queues["tiny"].in_flight)
 
     stats = json.loads(json.dumps(detector.stats()))
 
@@ -543,7 +535,7 @@ def test_closing_a_busy_detector_returns_and_settles_every_job(start: Open):
     before = set(threading.enumerate())
     detector = start(tiny(networks.lasting), requests=2)
     jobs = [detector.start(ask(*(picture(number, first=400) for number in range(4)))) for _ in range(5)]
-    _await(lambda: detector.queues["tiny"].in_flight == 2)
+    eventually(lambda: detector.queues["tiny"].in_flight == 2)
 
     began = time.monotonic()
     detector.close()
@@ -560,7 +552,7 @@ def test_closing_is_no_incident(start: Open, caplog):
     """A deploy does not fill the log with tracebacks."""
     detector = start(tiny(networks.lasting), requests=1)
     job = detector.start(ask(*(picture(number, first=400) for number in range(6))))
-    _await(lambda: detector.queues["tiny"].in_flight)
+    eventually(lambda: detector.queues["tiny"].in_flight)
 
     detector.close()
 

@@ -23,6 +23,7 @@ from producer.wire import Options, Result, Tile
 from tests.hazards import networks
 from tests.scenes import Scene, small_faces
 from tests.unit.worker.conftest import Load
+from tests.waiting import eventually
 from worker import decode
 from worker.cpu import Plan
 from worker.detecting import Detecting
@@ -109,14 +110,6 @@ def error(detecting: Detecting) -> Any:
     """Wait for a job of one image and give its error."""
     (outcome,) = detecting.result(SOON_S)
     return outcome.error
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait for what other threads do without an event."""
-    end = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.001)
 
 
 # ------------------------------------------------------------------------------------------------------ what is found
@@ -246,21 +239,21 @@ def test_a_tile_that_fails_fails_its_picture_and_no_other(start):
 
     assert isinstance(error(ask(detector, mosaic(3, 3, nonzero=2), tile=SMALL)), InferenceFailed)
     assert error(ask(detector, png(networks.tensor(1)[0]), tile=SMALL)) is None
-    until(lambda: detector.queues["tiny"].free == 2)
-    until(lambda: detector._tiled._free == TILED_AT_ONCE)
+    eventually(lambda: detector.queues["tiny"].free == 2)
+    eventually(lambda: detector._tiled._free == TILED_AT_ONCE)
 
 
 def test_a_picture_cancelled_among_its_tiles_ends_at_once_and_frees_its_place(start):
     """Given a picture of 100 slow tiles, when it is cancelled, then no further tile begins, and its place is free."""
     detector = start(tiny(networks.lasting))
     detecting = ask(detector, mosaic(10, 10, first=100), tile=SMALL)
-    until(lambda: detector.queues["tiny"].in_flight)
+    eventually(lambda: detector.queues["tiny"].in_flight)
 
     assert detecting.cancel()
 
     assert isinstance(error(detecting), Cancelled)
-    until(lambda: detector.queues["tiny"].free == 2)
-    until(lambda: detector._tiled._free == TILED_AT_ONCE)
+    eventually(lambda: detector.queues["tiny"].free == 2)
+    eventually(lambda: detector._tiled._free == TILED_AT_ONCE)
     assert not detecting.cancel()
     assert result(ask(detector, mosaic(2, 2), tile=SMALL)).tiles == 4
 
@@ -272,14 +265,14 @@ def test_a_deadline_is_looked_at_before_each_tile(start):
     detecting = ask(detector, mosaic(25, 20, first=200), tile=SMALL, deadline=time.time() + 1)
 
     assert isinstance(error(detecting), DeadlineExceeded)
-    until(lambda: detector.queues["tiny"].free == 2)
+    eventually(lambda: detector.queues["tiny"].free == 2)
 
 
 def test_other_jobs_go_on_between_the_tiles(start):
     """Given two pictures of 500 slow tiles each, when twenty others come, then those are done long before."""
     detector = start(tiny(networks.lasting))
     big = [ask(detector, mosaic(25, 20, first=150), tile=SMALL) for _ in range(2)]
-    until(lambda: detector.queues["tiny"].in_flight)
+    eventually(lambda: detector.queues["tiny"].in_flight)
 
     small = [ask(detector, png(networks.tensor(number)[0])) for number in range(20)]
 
@@ -343,9 +336,9 @@ def test_a_picture_that_waits_for_its_turn_is_cancelled_at_once(start):
     """Given two long pictures under way and one that waits, when that is cancelled, then it does not wait for them."""
     detector = start(tiny(networks.lasting))
     long = [ask(detector, mosaic(20, 20, first=150), tile=SMALL) for _ in range(TILED_AT_ONCE)]
-    until(lambda: detector._tiled._free == 0)
+    eventually(lambda: detector._tiled._free == 0)
     waits = ask(detector, mosaic(2, 2), tile=SMALL)
-    until(lambda: detector._tiled._waiting)
+    eventually(lambda: detector._tiled._waiting)
 
     assert waits.cancel()
 
@@ -363,7 +356,7 @@ def test_closing_settles_what_is_in_tiles_and_what_waits(start, caplog):
     key = blobs.new_key()
     detector._redis.set(key, picture, ex=600)
     batch = detector.start(Request([{"ref": key}] * 250, Options(tile=SMALL), job_id=uuid.uuid4().hex, many=True))
-    until(lambda: detector.queues["tiny"].in_flight)
+    eventually(lambda: detector.queues["tiny"].in_flight)
 
     detector.close()
 
