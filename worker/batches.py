@@ -138,10 +138,11 @@ class BatchQueue:
                 flight = self._single.submit(batch.tensors[0])
             else:
                 flight = self._many.submit(self._stack(batch.tensors))
-        except (InferenceError, QueueClosedError) as error:
+        except Exception as error:  # noqa: BLE001 - such as no memory; it is these pictures' answer
             self._ended()
+            known = isinstance(error, InferenceError | QueueClosedError)
             for seat in batch.seats:
-                self._settle(seat, error=error)
+                self._settle(seat, error=error if known else InferenceError(f"The batch was not started: {error!r}"))
             return
         with self._change:
             batch.flight = flight

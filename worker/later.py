@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 
@@ -65,12 +65,17 @@ def put_off(message: Any) -> bool:
 
 
 def bring_back(redis: Redis, queues: Iterable[str]) -> None:
-    """Put what is due by Redis's clock back into its queue."""
+    """Put what is due by Redis's clock back into its queue. What is no message of ours goes, or it would stay first."""
     seconds, _ = redis.time()
     for queue in queues:
         key = LATER_PREFIX + queue
-        due: Any = redis.zrange(key, "-inf", seconds, byscore=True, offset=0, num=CHUNK)
-        for raw in due:
-            message = json.loads(raw)[0]  # as worker.leases wrote it
-            where = queue_key(queue, message["properties"]["priority"])
-            redis.eval(BRING_BACK, 2, key, where, raw, json.dumps(message))
+        while due := cast("list[bytes]", redis.zrange(key, "-inf", seconds, byscore=True, offset=0, num=CHUNK)):
+            for raw in due:
+                try:
+                    message = json.loads(raw)[0]  # as worker.leases wrote it
+                    where = queue_key(queue, message["properties"]["priority"])
+                except (ValueError, LookupError, TypeError, RecursionError) as error:
+                    logger.warning("message.dropped queue=%s bytes=%d reason=%r", queue, len(raw), error)
+                    redis.zrem(key, raw)
+                else:
+                    redis.eval(BRING_BACK, 2, key, where, raw, json.dumps(message))
