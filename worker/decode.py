@@ -18,11 +18,10 @@ from worker import jpeg
 from worker.memory import Room
 from worker.resize import Fit, Frame, Pixels, fit, letterbox, reduction
 
-__all__ = ["FORMATS", "MAX_SIDE", "Frame", "Limits", "Pixels", "check_whole", "decode", "letterbox", "read_header"]
+__all__ = ["MAX_SIDE", "Frame", "Limits", "Pixels", "decode", "letterbox"]
 
-#: What is accepted. Pillow calls a JPEG with more pictures behind it, as phones write, "MPO".
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-_JPEGS = ("JPEG", "MPO")
+#: What is accepted beside JPEG, which is told by its own segments; Pillow reads only headers.
+_OTHERS = ("PNG", "WEBP", "BMP")
 
 #: Largest width or height, pixels. JPEG and WebP can hardly say more, and a strip of that length is no photo.
 MAX_SIDE = 30_000
@@ -56,7 +55,7 @@ def to_input(data: bytes, limits: Limits, how: Fit, room: Room) -> tuple[Pixels,
         ImageTooLarge: as :func:`decode` says; InvalidImage likewise.
     """
     kind, width, height = _measure(data, limits)
-    by = reduction(width, height, how) if limits.jpeg_scale and kind in _JPEGS else 1
+    by = reduction(width, height, how) if limits.jpeg_scale and kind == "JPEG" else 1
     with room.hold(width * height):
         pixels = _decode(data, kind, width, height, by)
         turned = pixels.shape[:2] != _divided(height, width, by)
@@ -90,13 +89,17 @@ def _measure(data: bytes, limits: Limits) -> tuple[str, int, int]:
         raise InvalidImage("The image is empty (0 bytes).")
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"The image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.")
-    kind, width, height = read_header(data)
+    found = jpeg.frame(data) if jpeg.is_jpeg(data) else None
+    kind, width, height = ("JPEG", found.width, found.height) if found else _ask_pillow(data)
     if width * height > limits.max_pixels or max(width, height) > MAX_SIDE:
         raise ImageTooLarge(
             f"The image is {width} x {height} pixels; at most {limits.max_pixels:,} pixels and {MAX_SIDE:,} a side "
             "are accepted. Make it smaller."
         )
-    check_whole(kind, data)
+    if found is None:
+        _check_whole(kind, data)
+    else:
+        jpeg.check(data, found)
     return kind, width, height
 
 
@@ -117,15 +120,14 @@ def _divided(height: int, width: int, by: int) -> tuple[int, int]:
     return math.ceil(height / by), math.ceil(width / by)
 
 
-def read_header(data: bytes) -> tuple[str, int, int]:
+def _ask_pillow(data: bytes) -> tuple[str, int, int]:
     """Return format, width and height as the header claims them, without decoding.
 
     Raises:
         InvalidImage: not an image of an accepted format.
     """
-    jpeg.check_header(data)
     try:
-        with Header.open(io.BytesIO(data), formats=FORMATS) as header:
+        with Header.open(io.BytesIO(data), formats=_OTHERS) as header:
             return str(header.format), int(header.width), int(header.height)
     except UnidentifiedImageError:
         raise InvalidImage("The bytes are not an image this fleet knows. Send JPEG, PNG, WebP or BMP.") from None
@@ -133,17 +135,13 @@ def read_header(data: bytes) -> tuple[str, int, int]:
         raise InvalidImage("The image's header is damaged.") from error
 
 
-def check_whole(kind: str, data: bytes) -> None:
+def _check_whole(kind: str, data: bytes) -> None:
     """Refuse what OpenCV would half-decode and fill with grey: a file whose end is missing.
 
     Raises:
         InvalidImage: the file is truncated.
-        ImageTooLarge: a JPEG that would take minutes.
     """
-    whole = {"PNG": _png_whole, "WEBP": _webp_whole, "BMP": _bmp_whole}.get(kind)
-    if whole is None:
-        jpeg.check(data)
-    elif not whole(data):
+    if not {"PNG": _png_whole, "WEBP": _webp_whole, "BMP": _bmp_whole}[kind](data):
         raise InvalidImage(f"The {kind} picture is truncated: its end is missing. Send the whole file.")
 
 

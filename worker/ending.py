@@ -6,16 +6,18 @@ Celery, kombu and the books make five, and no death of a worker comes in between
 books, or it comes back whole.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redis import Redis
+from redis.exceptions import NoScriptError
 
 from producer.books import STRIKE, keys_to_strike
 from producer.envelope import UNACKED_INDEX_KEY, UNACKED_KEY
 from producer.results import meta_key
 from producer.wire import BEGUN_PREFIX
 from worker.insist import MAY_EXCEED
+from worker.lines import Lines
 
 #: How the text of a success begins, as Celery's encoder writes it.
 SUCCESS = b'{"status": "SUCCESS"'
@@ -43,6 +45,8 @@ if queue ~= '' then strike(5, id, queue) end
 """
 )
 
+_DIGEST = hashlib.sha1(END.encode(), usedforsecurity=False).hexdigest()
+
 
 class Remains(NamedTuple):
     """What is kept for a job until it ends.
@@ -59,10 +63,10 @@ class Remains(NamedTuple):
 
 
 class Ending:
-    """Ends jobs. Thread-safe, as its client is."""
+    """Ends jobs. Thread-safe."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._end = redis.register_script(END)
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
 
     def __call__(self, job_id: str, remains: Remains | None, outcome: bytes | str = b"", ttl_s: int = 0) -> None:
         """Store ``outcome``, if there is one, and remove what remains of the job; a second time changes nothing."""
@@ -71,4 +75,9 @@ class Ending:
         if remains is not None:
             books = keys_to_strike(queue) if queue is not None else []
             keys += [BEGUN_PREFIX + job_id, UNACKED_KEY, UNACKED_INDEX_KEY, *books, *images]
-        self._end(keys=keys, args=[job_id, outcome, ttl_s, SUCCESS, tag or "", queue or ""])
+        said = (len(keys), *keys, job_id, outcome, ttl_s, SUCCESS, tag or "", queue or "")
+        (reply,) = self._lines.ask(("EVALSHA", _DIGEST, *said))
+        if isinstance(reply, NoScriptError):
+            (reply,) = self._lines.ask(("EVAL", END, *said))
+        if isinstance(reply, Exception):
+            raise reply

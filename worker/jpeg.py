@@ -1,6 +1,7 @@
-"""A JPEG's segments, walked without decoding: is its end there, and what will decoding it cost?
+"""A JPEG's segments, walked without decoding: how large is it, is its end there, and what will decoding it cost?
 
-Stage: under :mod:`worker.decode`. Pure. Memory follows from the pixels, but time from the scans as well: each of a
+Stage: under :mod:`worker.decode`. Pure. Pillow would walk them as well, but each fill byte of 30 MB in Python. Memory
+follows from the pixels, but time from the scans as well: each of a
 progressive picture's goes over all of them, and may be ten bytes long. 400 took 18 s at 64 megapixels, and a file has
 room for millions; a decoder is C code that no time limit can end.
 """
@@ -24,51 +25,70 @@ _ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 
+#: Of a sample, as the decoder takes them.
+_BITS = 8
 
-class _Start(NamedTuple):
-    """Where the first scan is, and whether others belong to the same picture."""
+_TRUNCATED = "The JPEG picture is truncated: its end is missing. Send the whole file."
 
-    at: int
+
+class Frame(NamedTuple):
+    """What the segments before a picture say of it.
+
+    Attributes:
+        width: of the picture, pixels.
+        height: likewise.
+        scan: where its first scan is.
+        several: whether others belong to the same picture.
+    """
+
+    width: int
+    height: int
+    scan: int
     several: bool
 
 
-def check_header(data: bytes) -> None:
-    """Look at the segments before the picture, where there is one: Pillow walks any number of them, each in Python.
+def is_jpeg(data: bytes) -> bool:
+    """Tell a JPEG by its first bytes."""
+    return data.startswith(b"\xff\xd8\xff")
+
+
+def frame(data: bytes) -> Frame:
+    """Walk the segments of a JPEG up to its picture; each is one step, whatever is in it.
 
     Raises:
-        InvalidImage: there are more than :data:`MAX_SEGMENTS`, fill bytes counted: 30 MB of these took 8 s.
+        InvalidImage: the file ends before the picture, or its header is damaged, or has more segments than
+            :data:`MAX_SEGMENTS`, fill bytes counted.
     """
-    if data.startswith(b"\xff\xd8"):
-        _first_scan(data)
+    at, width, height, components, progressive = 2, 0, 0, 0, False
+    for _ in range(MAX_SEGMENTS):
+        marker = _marker(data, at)
+        if marker == _SCAN and width and height:
+            return Frame(width, height, at, progressive or data[at + 4 : at + 5] < bytes([components]))
+        if marker is None and at + 4 > len(data):
+            raise InvalidImage(_TRUNCATED)
+        if marker is None or marker in (_END, _SCAN):
+            break
+        if marker in _FRAMES and at + 10 <= len(data):
+            if data[at + 4] != _BITS:
+                raise InvalidImage(f"The JPEG picture has {data[at + 4]} bits a sample; {_BITS} can be decoded.")
+            progressive, components = marker in _PROGRESSIVE, data[at + 9]
+            height, width = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        at = _behind(data, at, marker)
+    raise InvalidImage("The JPEG picture's header is damaged.")
 
 
-def check(data: bytes) -> None:
-    """Look at the segments of ``data``.
+def check(data: bytes, found: Frame) -> None:
+    """Look at what comes behind the segments that :func:`frame` has ``found`` in ``data``.
 
     Raises:
         InvalidImage: the file is truncated, or has segments without end.
         ImageTooLarge: it has more scans than :data:`MAX_SCANS`.
     """
-    start = _first_scan(data)
     # From the end, where it is: a search holds the GIL. Inside a scan FFD9 cannot be picture data.
-    if start is None or data.rfind(b"\xff\xd9", start.at) < 0:
-        raise InvalidImage("The JPEG picture is truncated: its end is missing. Send the whole file.")
-    if start.several:
-        _count_scans(data, start.at)
-
-
-def _first_scan(data: bytes) -> _Start | None:
-    at, components, progressive = 2, 0, False
-    for _ in range(MAX_SEGMENTS):
-        marker = _marker(data, at)
-        if marker is None or marker == _END:
-            return None
-        if marker == _SCAN:
-            return _Start(at, progressive or data[at + 4 : at + 5] < bytes([components]))
-        if marker in _FRAMES:
-            progressive, components = marker in _PROGRESSIVE, data[at + 9] if len(data) > at + 9 else 0
-        at = _behind(data, at, marker)
-    raise InvalidImage("The JPEG picture's header is damaged.")
+    if data.rfind(b"\xff\xd9", found.scan) < 0:
+        raise InvalidImage(_TRUNCATED)
+    if found.several:
+        _count_scans(data, found.scan)
 
 
 def _count_scans(data: bytes, at: int) -> None:

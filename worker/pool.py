@@ -308,6 +308,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def _abandon(self, job: Job, *, spare_s: float = SPARED_S) -> None:
         """Free the job's place now; whatever it still does is stopped where it can be, and ignored."""
         self._forget(job)
+        self._bell.ring()
         if job.future is None:
             job.body.give_up(Interrupted)
             return
@@ -316,12 +317,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             self._finishers.add()  # in the place of the one that may be stuck
 
     def _forget(self, job: Job) -> None:
-        """Free the job's place, once: a signal's handler may have done so in the middle of anything."""
+        """Free the job's place, once; it is given away at the next :meth:`_settle`."""
         if self._jobs.pop(job.pid, None) is not None:
             self._alarms.clear(job.pid)
             self._taken[job.queue] -= 1
             self._freed += 1
-            self._bell.ring()
             if job.future is not None and self._engine.is_counted(job.args[1]):
                 self._aside(functools.partial(self._engine.excuse, job.args[1]), "engine.excuse_failed")
 

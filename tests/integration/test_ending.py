@@ -17,6 +17,7 @@ from tests.conftest import StartWorker
 from tests.integration.kit import small_picture
 from tests.waiting import eventually
 from worker.ending import SUCCESS, Ending, Remains
+from worker.lines import Lines
 from worker.request import Stage
 
 QUEUE = "detect.blazeface_short"
@@ -55,7 +56,7 @@ def test_an_outcome_goes_in_and_all_that_was_kept_goes_out(redis: Redis, held: R
     channel = redis.pubsub(ignore_subscribe_messages=True)
     channel.subscribe(meta_key(job))
 
-    Ending(redis)(job, held, GOOD, 60)
+    Ending(Lines(redis))(job, held, GOOD, 60)
 
     assert redis.get(meta_key(job)) == GOOD
     assert 0 < redis.ttl(meta_key(job)) <= 60
@@ -68,7 +69,7 @@ def test_a_job_may_end_twice(redis: Redis, held: Remains, client: Client, pictur
     """Given another job of the queue, when the first ends twice, then the other's bytes are still counted."""
     other = client.submit(picture)
     size = int(redis.hget(SIZES_KEY, other.id) or 0)
-    ending = Ending(redis)
+    ending = Ending(Lines(redis))
 
     ending(str(held.tag), held, GOOD, 60)
     ending(str(held.tag), held, GOOD, 60)
@@ -80,7 +81,7 @@ def test_a_job_may_end_twice(redis: Redis, held: Remains, client: Client, pictur
 @pytest.mark.parametrize(("first", "second", "stands"), [(GOOD, BAD, GOOD), (BAD, GOOD, GOOD), (BAD, BAD, BAD)])
 def test_a_success_stands(redis: Redis, first: bytes, second: bytes, stands: bytes) -> None:
     """Given an outcome, when another comes, then it replaces a failure and never a success."""
-    ending = Ending(redis)
+    ending = Ending(Lines(redis))
     ending("job", None, first, 60)
     ending("job", None, second, 60)
     assert redis.get(meta_key("job")) == stands
@@ -99,7 +100,7 @@ def test_a_job_that_is_on_no_books_can_end(redis: Redis) -> None:
     """Given a message of a bare Celery program, then its image and its message go as well."""
     redis.set("fleet:blob:x", b"image")
     redis.hset("unacked", "tag", b"message")
-    Ending(redis)("job", Remains(None, ["fleet:blob:x"], "tag"), BAD)
+    Ending(Lines(redis))("job", Remains(None, ["fleet:blob:x"], "tag"), BAD)
     assert not redis.exists("fleet:blob:x", "unacked")
     assert redis.ttl(meta_key("job")) == -1
 

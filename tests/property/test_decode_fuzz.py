@@ -91,8 +91,7 @@ def check(data: bytes) -> None:
         assert found.message.endswith(".")
         assert len(found.message) < 300
     else:
-        kind, width, height = decode.read_header(data)
-        event(kind)
+        width, height = decode.size_of(data, LIMITS)
         assert (found.dtype, found.shape[2]) == (np.uint8, 3)
         assert sorted(found.shape[:2]) == sorted((height, width))
         assert found.shape[0] * found.shape[1] <= LIMITS.max_pixels
