@@ -7,6 +7,8 @@ ahead would take everybody's jobs away, and nobody would miss its own when it di
 Mirrors kombu 5.7 ``kombu.transport.redis.QoS.append`` and ``restore_visible``.
 """
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from kombu.utils.json import dumps
 
 from producer.books import COUNTERS_KEY
 from worker.clock import redis_clock
+from worker.lines import Lines
 
 
 class LeaseQoS(transport.QoS):
@@ -24,6 +27,10 @@ class LeaseQoS(transport.QoS):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._expected: dict[str, Any] = {}
+
+    @functools.cached_property
+    def _lines(self) -> Lines:
+        return Lines(self.channel.client)
 
     def expect(self, envelopes: Sequence[Mapping[str, Any]]) -> None:
         """Say which messages are about to be delivered, so that the first notes them all."""
@@ -39,10 +46,11 @@ class LeaseQoS(transport.QoS):
     def _note(self, envelopes: Mapping[str, Mapping[str, Any]]) -> None:
         where = {tag: one["properties"]["delivery_info"] for tag, one in envelopes.items()}
         kept = {tag: dumps([one, where[tag]["exchange"], where[tag]["routing_key"]]) for tag, one in envelopes.items()}
-        with self.pipe_or_acquire() as pipe:
-            pipe.zadd(self.unacked_index_key, dict.fromkeys(kept, redis_clock.now()))
-            pipe.hset(self.unacked_key, mapping=kept)
-            pipe.execute()
+        now = redis_clock.now()
+        self._lines.write(
+            ("ZADD", self.unacked_index_key, *itertools.chain.from_iterable((now, tag) for tag in kept)),
+            ("HSET", self.unacked_key, *itertools.chain.from_iterable(kept.items())),
+        )
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Put back, and count, what dead workers held."""

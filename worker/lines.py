@@ -1,9 +1,10 @@
 """Connections of a thread's own to Redis, for what every job asks: a round trip without a pool's bookkeeping.
 
-Stage: under the decode threads, which fetch, and the finishers, which end jobs. redis-py's client takes a connection
-out of the pool, asks the system whether it is still open, keeps count for its own metrics, and puts it back: as much
-work as the round trip itself, and each system call lets go of the GIL, which then has to be won again. Here a thread
-keeps its connection; what the connection does is redis-py's: connecting, passwords, TLS, Sentinel, replies and errors.
+Stage: under the decode threads, which fetch, the finishers, which end jobs, and the loop, which notes what it takes.
+redis-py's client takes a connection out of the pool, asks the system whether it is still open, keeps count for its own
+metrics, and puts it back: as much work as the round trip itself, and each system call lets go of the GIL, which then
+has to be won again. Here a thread keeps its connection; what the connection does is redis-py's: connecting, passwords,
+TLS, Sentinel, replies and errors.
 
 Mirrors redis-py 8 ``redis.connection`` (``AbstractConnection``, ``Connection._sock``, ``_HiredisParser``).
 """
@@ -23,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.insist import drop_idle, last_words
+from worker.insist import drop_idle, last_words, write_anyway
 
 #: A connection that was not used for so many seconds may have been closed meanwhile, so it is looked at first.
 LOOK_AFTER_S = 0.1
@@ -61,6 +62,19 @@ class Lines:
             drop_idle(self._pool)
             raise
 
+    def write(self, *commands: Command) -> None:
+        """Do ``commands`` as one, even if memory is full.
+
+        Raises:
+            redis.exceptions.RedisError: what :meth:`ask` raises, or Redis refuses one of them.
+        """
+        *queued, done = self.ask(("MULTI",), *commands, ("EXEC",))
+        refused = next((reply for reply in queued if isinstance(reply, ResponseError)), done)
+        if isinstance(refused, ResponseError):
+            write_anyway(Redis(connection_pool=self._pool), commands, refused)
+        elif failed := next((reply for reply in done if isinstance(reply, ResponseError)), None):
+            raise failed
+
     def drop(self) -> None:
         """Let no connection be used again: where one was lost without a sign, each may be."""
         self._generation += 1
@@ -79,9 +93,9 @@ class Lines:
             self._mine.line = line
             self._all.add(line.connection)
         connection = line.connection
-        if now > line.used_at + LOOK_AFTER_S and not _is_open(connection):
+        if line.is_connected and now > line.used_at + LOOK_AFTER_S and not _is_open(connection):
             connection.disconnect()
-        if connection._sock is None:  # noqa: SLF001 - new, or after a failure
+        if not line.is_connected:
             connection.connect()
             _wait_in_the_kernel(connection)
         line.used_at = now
@@ -93,6 +107,11 @@ class _Line:
     connection: Any
     generation: int
     used_at: float = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        """False at first, and after a failure."""
+        return self.connection._sock is not None  # noqa: SLF001
 
 
 def _ask(connection: Any, commands: Sequence[Command]) -> list[Any]:
