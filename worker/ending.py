@@ -6,12 +6,12 @@ Celery, kombu and the books make five, and no death of a worker comes in between
 books, or it comes back whole.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from redis.exceptions import NoScriptError
 
+from producer import scripts
 from producer.books import STRIKE, keys_to_strike
 from producer.envelope import UNACKED_INDEX_KEY, UNACKED_KEY
 from producer.results import meta_key
@@ -45,7 +45,7 @@ if queue ~= '' then strike(5, id, queue) end
 """
 )
 
-_DIGEST = hashlib.sha1(END.encode(), usedforsecurity=False).hexdigest()
+_DIGEST = scripts.digest_of(END)
 
 
 class Remains(NamedTuple):
@@ -75,9 +75,9 @@ class Ending:
         if remains is not None:
             books = keys_to_strike(queue) if queue is not None else []
             keys += [BEGUN_PREFIX + job_id, UNACKED_KEY, UNACKED_INDEX_KEY, *books, *images]
-        said = (len(keys), *keys, job_id, outcome, ttl_s, SUCCESS, tag or "", queue or "")
-        (reply,) = self._lines.ask(("EVALSHA", _DIGEST, *said))
+        command = scripts.call(_DIGEST, keys, (job_id, outcome, ttl_s, SUCCESS, tag or "", queue or ""))
+        (reply,) = self._lines.ask(command)
         if isinstance(reply, NoScriptError):
-            (reply,) = self._lines.ask(("EVAL", END, *said))
+            (reply,) = self._lines.ask(*scripts.spelled_out([command]))
         if isinstance(reply, Exception):
             raise reply

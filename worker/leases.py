@@ -8,7 +8,6 @@ Mirrors kombu 5.7 ``kombu.transport.redis.QoS.append`` and ``restore_visible``.
 """
 
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,8 +47,8 @@ class LeaseQoS(transport.QoS):
         kept = {tag: dumps([one, where[tag]["exchange"], where[tag]["routing_key"]]) for tag, one in envelopes.items()}
         now = redis_clock.now()
         self._lines.write(
-            ("ZADD", self.unacked_index_key, *itertools.chain.from_iterable((now, tag) for tag in kept)),
-            ("HSET", self.unacked_key, *itertools.chain.from_iterable(kept.items())),
+            ("ZADD", self.unacked_index_key, *[word for tag in kept for word in (now, tag)]),
+            ("HSET", self.unacked_key, *[word for pair in kept.items() for word in pair]),
         )
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:

@@ -1,22 +1,24 @@
 """A thread's own connection: replies stay with their commands, whatever happens to the connection or to the thread."""
 
+import functools
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from producer.lines import LARGE_BYTES
 from worker.bodies import Interrupted
 from worker.detector import connect
-from worker.lines import LOOK_AFTER_S, Lines
+from worker.lines import Lines
 
-NAME = ("CLIENT", "ID")
+ID = ("CLIENT", "ID")
 
 
 @pytest.fixture
@@ -46,31 +48,82 @@ def test_a_large_reply_comes_whole(lines: Lines, redis: Redis) -> None:
     assert lines.ask(("INCR", "count"), ("GETRANGE", "image", 0, 2**25)) == [1, data]
 
 
-def test_each_thread_keeps_one_connection(lines: Lines) -> None:
-    """Given threads that ask again and again, then each does so over a connection of its own."""
-    both = threading.Barrier(2)
+@pytest.mark.parametrize("size", [0, 1, LARGE_BYTES - 1, LARGE_BYTES, 5_000_000])
+def test_any_bytes_arrive_as_they_are(lines: Lines, redis: Redis, size: int) -> None:
+    """Given values of any size among other words, then each arrives whole, and so do the others."""
+    data = os.urandom(size)
+    commands = [("SET", "one", data, "PX", 60_000), ("SET", "zwölf", "größer"), ("HSET", "h", "a", data, "b", 1.5)]
+    assert lines.ask(*commands) == [b"OK", b"OK", 2]
+    assert redis.mget("one", "zwölf") == [data, "größer".encode()]
+    assert redis.hgetall("h") == {b"a": data, b"b": b"1.5"}
 
-    def ask(_: int) -> set[int]:
-        both.wait(10)
-        return {lines.ask(NAME)[0] for _ in range(5)}
 
-    with ThreadPoolExecutor(2) as threads:
-        one, other = threads.map(ask, range(2))
-    assert len(one) == len(other) == 1
-    assert one != other
+def test_more_large_values_than_a_system_call_takes(lines: Lines, redis: Redis) -> None:
+    """Given a thousand large values, then all are sent."""
+    images = [bytes([number % 256]) * LARGE_BYTES for number in range(1_000)]
+    words = [word for number, data in enumerate(images) for word in (f"image:{number}", data)]
+    assert lines.ask(("MSET", *words)) == [b"OK"]
+    assert redis.mget(words[::2]) == images
+
+
+def test_those_who_ask_at_once_have_a_connection_each_and_others_share(lines: Lines) -> None:
+    """Given threads that ask at once, then there are as many connections; one after another uses one."""
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(lambda _: lines.ask(("BLPOP", "none", 0.2))[0], range(4))) == {None}
+    assert len(lines._all) == 4
+    assert len({lines.ask(ID)[0] for _ in range(10)}) == 1
+
+
+def test_who_finds_no_connection_free_waits_for_one(own_server: str) -> None:
+    """Given one connection for all, then each of many threads gets its own replies over it."""
+    lines = Lines(connect(own_server, connections=2), most=1)
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda n: lines.ask(("ECHO", str(n)))[0], range(200))) == [
+            str(n).encode() for n in range(200)
+        ]
+        assert len(lines._all) == 1
+    lines.close()
+
+
+def test_commands_that_are_one_are_done_or_none_is(lines: Lines, redis: Redis) -> None:
+    """Given a transaction, then its commands have their replies; with one that Redis does not know, none is done."""
+    assert lines.ask(("INCR", "count"), ("GET", "count"), atomic=True) == [1, b"1"]
+    with pytest.raises(ResponseError):
+        lines.ask(("INCR", "count"), ("NO-SUCH-COMMAND",), atomic=True)
+    assert redis.get("count") == b"1"
+
+
+def test_where_redis_py_is_traced_it_does_the_asking(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given redis-py as OpenTelemetry leaves it, then it sees all commands, and replies are the same."""
+    commands = [("SET", "it", "here"), ("LPUSH", "it", 1), ("TIME",), ("GET", "it")]
+    plain = lines.ask(*commands)
+    seen = []
+
+    @functools.wraps(Pipeline.execute)
+    def traced(self: Pipeline, raise_on_error: bool = True) -> list[object]:
+        seen.append([command[0][0] for command in self.command_stack])
+        return traced.__wrapped__(self, raise_on_error)
+
+    monkeypatch.setattr(Pipeline, "execute", traced)
+
+    through = lines.ask(*commands)
+    assert [type(one) for one in through] == [type(one) for one in plain]
+    assert (through[0], through[3]) == (plain[0], plain[3])
+    assert lines.ask(("INCR", "count"), ("GET", "count"), atomic=True) == [1, b"1"]
+    assert seen == [["SET", "LPUSH", "TIME", "GET"], ["INCR", "GET"]]
 
 
 def test_the_system_keeps_the_time_limit(lines: Lines) -> None:
     """Given a plain connection, then Python asks before no call whether the socket is ready."""
-    lines.ask(NAME)
-    assert lines._connection()._sock.gettimeout() is None
+    lines.ask(ID)
+    assert lines._free[-1].connection._sock.gettimeout() is None
 
 
 def test_a_connection_that_was_closed_while_idle_is_made_anew(
     lines: Lines, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given a connection that the server has closed meanwhile, then nobody notices."""
-    monkeypatch.setattr("worker.lines.LOOK_AFTER_S", 0.0)
+    monkeypatch.setattr("producer.lines.LOOK_AFTER_S", 0.0)
     lines.ask(("SET", "it", "here"))
     kill_all(redis)
     assert lines.ask(("GET", "it")) == [b"here"]
@@ -78,22 +131,21 @@ def test_a_connection_that_was_closed_while_idle_is_made_anew(
 
 def test_a_connection_that_is_lost_is_an_error_once(lines: Lines, redis: Redis) -> None:
     """Given a connection in use that the server closes, then the asker hears of it, and the next has a new one."""
-    assert LOOK_AFTER_S > 0
-    lines.ask(NAME)
-    lines._mine.line.used_at = float("inf")  # just now, however slow this machine is
+    lines.ask(ID)
+    lines._free[-1].used_at = float("inf")  # just now, however slow this machine is
     kill_all(redis)
     with pytest.raises(RedisConnectionError):
-        lines.ask(NAME)
+        lines.ask(ID)
     assert lines.ask(("PING",)) == [b"PONG"]
 
 
 def test_a_silent_server_is_waited_for_so_long_and_no_longer(own_server: str, redis: Redis) -> None:
     """Given a server that stands still, then a timeout; and no other connection is trusted afterwards."""
     lines = Lines(connect(own_server, connections=2))
-    with ThreadPoolExecutor(1) as another:
-        before = another.submit(lines.ask, NAME).result()
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: lines.ask(("BLPOP", "none", 0.2)), range(2)))
+        before = set(lines._free)
         pid = int(redis.info("server")["process_id"])
-        lines.ask(NAME)
         os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(RedisTimeoutError):
@@ -101,14 +153,15 @@ def test_a_silent_server_is_waited_for_so_long_and_no_longer(own_server: str, re
         finally:
             os.kill(pid, signal.SIGCONT)
         assert lines.ask(("PING",)) == [b"PONG"]
-        assert another.submit(lines.ask, NAME).result() != before
+        assert len(before) == 2
+        assert not before & set(lines._free)
     lines.close()
 
 
 def test_a_job_that_is_interrupted_leaves_no_reply_behind(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given an exception from outside between command and reply, then the next asker gets its own reply."""
     lines.ask(("SET", "it", "here"))
-    connection = lines._connection()
+    connection = lines._free[-1].connection
     with monkeypatch.context() as patch:
         patch.setattr(connection, "read_response", _interrupted)
         with pytest.raises(Interrupted):

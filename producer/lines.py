@@ -1,0 +1,240 @@
+"""Connections to Redis for what every job asks: a round trip with few system calls, and without a pool's bookkeeping.
+
+Stage: under the client's conversations, and under the worker's threads (:mod:`worker.lines`). redis-py's client asks
+the system whether a connection is still open each time it takes one out of the pool, keeps count for its own metrics,
+copies an image once more to send it, and asks before each call whether the socket is ready: as much work as the round
+trip itself. Each system call lets go of the GIL, which then has to be won again. What a connection is stays redis-py's:
+connecting, passwords, TLS, Sentinel, replies and errors. Where somebody traces redis-py, it does the asking as well.
+
+Mirrors redis-py 8 ``redis.connection`` (``AbstractConnection``, ``Connection._sock``, ``_HiredisParser``) and
+``redis.client.Pipeline``.
+"""
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+from redis import Redis
+from redis.client import CaseInsensitiveDict, Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from producer.scripts import Command
+
+#: A connection that was not used for so many seconds may have been closed meanwhile, so it is looked at first.
+LOOK_AFTER_S = 0.1
+
+#: From this size on a value is sent from where it is, and not copied.
+LARGE_BYTES = 16 * 1024
+
+#: Longest wait for one of the connections.
+WAIT_S = 30.0
+
+
+class Lines:
+    """Asks Redis, each time on the connection that was used last and is free. Thread-safe.
+
+    Args:
+        redis: where to; its pool says how, and its idle connections are dropped with ours.
+        most: how many connections there are at once; who finds none free waits.
+    """
+
+    def __init__(self, redis: Redis, *, most: int = 64) -> None:
+        self._redis = redis
+        self._pool = redis.connection_pool
+        self._room = threading.Semaphore(most)
+        self._free: deque[_Line] = deque()
+        self._all: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._generation = 0
+
+    def ask(self, *commands: Command, atomic: bool = False) -> list[Any]:
+        """Send ``commands`` in one round trip; return the replies, with an error where Redis refused a command.
+
+        Args:
+            commands: what to ask.
+            atomic: do all of them as one.
+
+        Raises:
+            redis.exceptions.ConnectionError: there is no connection, or it was lost.
+            redis.exceptions.TimeoutError: Redis does not answer.
+            redis.exceptions.ResponseError: of ``atomic`` commands one was refused, and so none was done.
+        """
+        if hasattr(Pipeline.execute, "__wrapped__"):
+            return self._ask_traced(commands, atomic=atomic)
+        if not self._room.acquire(timeout=WAIT_S):
+            raise RedisConnectionError(f"no connection became free within {WAIT_S:.0f} s")
+        try:
+            line = self._take()
+            replies = line.ask((("MULTI",), *commands, ("EXEC",)) if atomic else commands)
+            if line.generation == self._generation:
+                self._free.append(line)
+            else:
+                line.connection.disconnect()
+        except RedisTimeoutError:
+            self.drop()
+            raise
+        finally:
+            self._room.release()
+        return _done(replies) if atomic else replies
+
+    def drop(self) -> None:
+        """Let no connection be used again: where one was lost without a sign, each may be."""
+        self._generation += 1
+        with contextlib.suppress(IndexError):
+            while True:
+                self._free.pop().connection.disconnect()
+        self._pool.disconnect(inuse_connections=False)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._generation += 1
+        self._free.clear()
+        for connection in list(self._all):
+            connection.disconnect()
+
+    def _take(self) -> "_Line":
+        try:
+            line = self._free.pop()
+        except IndexError:
+            line = _Line(self._pool.connection_class(**self._pool.connection_kwargs), self._generation)
+            self._all.add(line.connection)
+        line.connect()
+        return line
+
+    def _ask_traced(self, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
+        with self._redis.pipeline(transaction=atomic) as pipe:
+            pipe.response_callbacks = CaseInsensitiveDict({})  # replies as they are
+
+            for command in commands:
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+            return list(pipe.execute(raise_on_error=False))
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """One connection. Used by one thread at a time."""
+
+    connection: Any
+    generation: int
+    used_at: float = 0.0
+
+    def connect(self) -> None:
+        """Connect, if it is not connected, or only seems so."""
+        now = time.monotonic()
+        if self._socket is not None and now > self.used_at + LOOK_AFTER_S and not self._is_open():
+            self.connection.disconnect()
+        if self._socket is None:
+            self.connection.connect()
+            _wait_in_the_kernel(self.connection._sock, self.connection.socket_timeout)  # noqa: SLF001
+        self.used_at = now
+
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Send ``commands`` and read the replies; whatever goes wrong in between, the connection is not used again."""
+        try:
+            self.connection.check_health()
+            _send(self._socket, _packed(commands))
+            replies = [self._reply() for _ in commands]
+        except BaseException as error:  # a job that is interrupted here leaves a reply behind
+            self.connection.disconnect()
+            if isinstance(error, BlockingIOError | TimeoutError) or isinstance(error.__context__, BlockingIOError):
+                raise RedisTimeoutError("Redis does not answer") from error
+            if isinstance(error, OSError):
+                raise RedisConnectionError(f"the connection to Redis is lost: {error}") from error
+            raise
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):  # the master of before; the next is asked for
+            self.connection.disconnect()
+        return replies
+
+    @property
+    def _socket(self) -> Any:
+        """Return the socket; None at first, and after a failure."""
+        return self.connection._sock  # noqa: SLF001
+
+    def _is_open(self) -> bool:
+        try:
+            return not self.connection.can_read()  # what nobody asked for is not to be taken for an answer
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            return False
+
+    def _reply(self) -> Any:
+        try:
+            return self.connection.read_response()
+        except ResponseError as error:
+            return error
+
+
+def _done(replies: Sequence[Any]) -> list[Any]:
+    """Return what the commands of a transaction gave.
+
+    Raises:
+        redis.exceptions.ResponseError: one was refused before any was done.
+    """
+    *queued, done = replies
+    refused = next((reply for reply in queued if isinstance(reply, ResponseError)), done)
+    if isinstance(refused, ResponseError):
+        raise refused
+    return list(refused)
+
+
+def _packed(commands: Sequence[Command]) -> list[bytes]:
+    """Write commands as they go out, a large value as a piece of its own."""
+    pieces: list[bytes] = []
+    small: list[bytes] = []
+    for command in commands:
+        if all(len(word) < LARGE_BYTES for word in command if isinstance(word, bytes)):
+            small.append(hiredis.pack_command(command))  # type: ignore[arg-type]
+            continue
+        small.append(b"*%d\r\n" % len(command))
+        for word in command:
+            data = word if isinstance(word, bytes) else str(word).encode()
+            small.append(b"$%d\r\n" % len(data))
+            if len(data) < LARGE_BYTES:
+                small.append(data)
+            else:
+                pieces += (b"".join(small), data)
+                small.clear()
+            small.append(b"\r\n")
+    pieces.append(b"".join(small))
+    return pieces
+
+
+def _send(own: socket.socket, pieces: Sequence[bytes]) -> None:
+    if len(pieces) == 1 or isinstance(own, ssl.SSLSocket):
+        for piece in pieces:
+            own.sendall(piece)
+        return
+    left = [memoryview(piece) for piece in pieces]
+    while left:
+        sent = own.sendmsg(left[:MOST_PIECES])
+        while left and sent >= len(left[0]):
+            sent -= len(left.pop(0))
+        if left:
+            left[0] = left[0][sent:]
+
+
+#: Pieces in one system call, of which Linux takes 1024.
+MOST_PIECES = 512
+
+
+def _wait_in_the_kernel(own: socket.socket, limit_s: float | None) -> None:
+    """Let the system keep the time limits: Python's own way asks before each call whether the socket is ready.
+
+    A limit that is met then shows as ``BlockingIOError``. TLS, which asks again and again, stays as it is.
+    """
+    if limit_s is None or isinstance(own, ssl.SSLSocket):
+        return
+    whole = int(limit_s)
+    limit = struct.pack("ll", whole, int((limit_s - whole) * 1_000_000))
+    own.settimeout(None)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
