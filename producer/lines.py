@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import hiredis
 from redis import Redis
 from redis.client import CaseInsensitiveDict, Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -142,7 +141,7 @@ class _Line:
         """Send ``commands`` and read the replies; whatever goes wrong in between, the connection is not used again."""
         try:
             self.connection.check_health()
-            _send(self._socket, _packed(commands))
+            _send(self._socket, self._packed(commands))
             replies = [self._reply() for _ in commands]
         except BaseException as error:  # a job that is interrupted here leaves a reply behind
             self.connection.disconnect()
@@ -166,6 +165,27 @@ class _Line:
         except (RedisConnectionError, RedisTimeoutError, OSError):
             return False
 
+    def _packed(self, commands: Sequence[Command]) -> list[bytes]:
+        """Write commands as they go out, a large value as a piece of its own."""
+        pieces: list[bytes] = []
+        small: list[bytes] = []
+        for command in commands:
+            if all(len(word) < LARGE_BYTES for word in command if isinstance(word, bytes)):
+                small += self.connection.pack_command(*command)
+                continue
+            small.append(b"*%d\r\n" % len(command))
+            for word in command:
+                data = word if isinstance(word, bytes) else str(word).encode()
+                small.append(b"$%d\r\n" % len(data))
+                if len(data) < LARGE_BYTES:
+                    small.append(data)
+                else:
+                    pieces += (b"".join(small), data)
+                    small.clear()
+                small.append(b"\r\n")
+        pieces.append(b"".join(small))
+        return pieces
+
     def _reply(self) -> Any:
         try:
             return self.connection.read_response()
@@ -184,28 +204,6 @@ def _done(replies: Sequence[Any]) -> list[Any]:
     if isinstance(refused, ResponseError):
         raise refused
     return list(refused)
-
-
-def _packed(commands: Sequence[Command]) -> list[bytes]:
-    """Write commands as they go out, a large value as a piece of its own."""
-    pieces: list[bytes] = []
-    small: list[bytes] = []
-    for command in commands:
-        if all(len(word) < LARGE_BYTES for word in command if isinstance(word, bytes)):
-            small.append(hiredis.pack_command(command))  # type: ignore[arg-type]
-            continue
-        small.append(b"*%d\r\n" % len(command))
-        for word in command:
-            data = word if isinstance(word, bytes) else str(word).encode()
-            small.append(b"$%d\r\n" % len(data))
-            if len(data) < LARGE_BYTES:
-                small.append(data)
-            else:
-                pieces += (b"".join(small), data)
-                small.clear()
-            small.append(b"\r\n")
-    pieces.append(b"".join(small))
-    return pieces
 
 
 def _send(own: socket.socket, pieces: Sequence[bytes]) -> None:
