@@ -10,10 +10,13 @@ Mirrors redis-py 8 ``redis.connection`` (``AbstractConnection``, ``Connection._s
 ``redis.client.Pipeline``.
 """
 
+import _socket
 import contextlib
+import queue
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 import weakref
@@ -36,6 +39,9 @@ LOOK_AFTER_S = 0.1
 #: From this size on a value is sent from where it is, and not copied.
 LARGE_BYTES = 16 * 1024
 
+#: Pieces that one system call sends, of which Linux takes 1024.
+MOST_PIECES = 512
+
 #: Longest wait for one of the connections.
 WAIT_S = 30.0
 
@@ -51,10 +57,15 @@ class Lines:
     def __init__(self, redis: Redis, *, most: int = 64) -> None:
         self._redis = redis
         self._pool = redis.connection_pool
-        self._room = threading.Semaphore(most)
+        # In C, and so whole whenever an exception from outside strikes the thread; a Semaphore could stay locked.
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(most):
+            self._room.put(None)
         self._free: deque[_Line] = deque()
         self._all: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._lock = threading.Lock()  # of ``_all`` alone
         self._generation = 0
+        self._closed = False
 
     def ask(self, *commands: Command, atomic: bool = False) -> list[Any]:
         """Send ``commands`` in one round trip; return the replies, with an error where Redis refused a command.
@@ -68,22 +79,13 @@ class Lines:
             redis.exceptions.TimeoutError: Redis does not answer.
             redis.exceptions.ResponseError: of ``atomic`` commands one was refused, and so none was done.
         """
-        if hasattr(Pipeline.execute, "__wrapped__"):
-            return self._ask_traced(commands, atomic=atomic)
-        if not self._room.acquire(timeout=WAIT_S):
-            raise RedisConnectionError(f"no connection became free within {WAIT_S:.0f} s")
         try:
-            line = self._take()
-            replies = line.ask((("MULTI",), *commands, ("EXEC",)) if atomic else commands)
-            if line.generation == self._generation:
-                self._free.append(line)
-            else:
-                line.connection.disconnect()
+            if hasattr(Pipeline.execute, "__wrapped__"):
+                return self._ask_traced(commands, atomic=atomic)
+            replies = self._ask((("MULTI",), *commands, ("EXEC",)) if atomic else commands)
         except RedisTimeoutError:
             self.drop()
             raise
-        finally:
-            self._room.release()
         return _done(replies) if atomic else replies
 
     def drop(self) -> None:
@@ -95,25 +97,46 @@ class Lines:
         self._pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect for good."""
+        self._closed = True
         self._generation += 1
         self._free.clear()
-        for connection in list(self._all):
+        with self._lock:
+            made = list(self._all)
+        for connection in made:
             connection.disconnect()
 
+    def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            self._room.get(timeout=WAIT_S)
+        except queue.Empty:
+            raise RedisConnectionError(f"no connection became free within {WAIT_S:.0f} s") from None
+        try:
+            line = self._take()
+            replies = line.ask(commands)
+            if line.generation == self._generation:
+                self._free.append(line)
+            else:
+                line.connection.disconnect()
+            return replies
+        finally:
+            self._room.put(None)
+
     def _take(self) -> "_Line":
+        if self._closed:
+            raise RedisConnectionError("the connections are closed")
         try:
             line = self._free.pop()
         except IndexError:
             line = _Line(self._pool.connection_class(**self._pool.connection_kwargs), self._generation)
-            self._all.add(line.connection)
+            with self._lock:
+                self._all.add(line.connection)
         line.connect()
         return line
 
     def _ask_traced(self, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
         with self._redis.pipeline(transaction=atomic) as pipe:
             pipe.response_callbacks = CaseInsensitiveDict({})  # replies as they are
-
             for command in commands:
                 pipe.execute_command(*command)  # type: ignore[no-untyped-call]
             return list(pipe.execute(raise_on_error=False))
@@ -130,22 +153,26 @@ class _Line:
     def connect(self) -> None:
         """Connect, if it is not connected, or only seems so."""
         now = time.monotonic()
-        if self._socket is not None and now > self.used_at + LOOK_AFTER_S and not self._is_open():
-            self.connection.disconnect()
-        if self._socket is None:
-            self.connection.connect()
-            _wait_in_the_kernel(self.connection._sock, self.connection.socket_timeout)  # noqa: SLF001
+        connection = self.connection
+        if connection._sock is not None and (  # noqa: SLF001
+            connection.should_reconnect() or (now > self.used_at + LOOK_AFTER_S and not self._is_open())
+        ):
+            connection.disconnect()
+        if connection._sock is None:  # noqa: SLF001 - at first, and after a failure
+            connection.connect()
+            _wait_in_the_kernel(connection._sock, connection.socket_timeout)  # noqa: SLF001
         self.used_at = now
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Send ``commands`` and read the replies; whatever goes wrong in between, the connection is not used again."""
         try:
             self.connection.check_health()
-            _send(self._socket, self._packed(commands))
+            _send(self.connection._sock, self._packed(commands))  # noqa: SLF001
             replies = [self._reply() for _ in commands]
         except BaseException as error:  # a job that is interrupted here leaves a reply behind
             self.connection.disconnect()
-            if isinstance(error, BlockingIOError | TimeoutError) or isinstance(error.__context__, BlockingIOError):
+            lost = isinstance(error, RedisConnectionError)
+            if isinstance(error.__context__ if lost else error, BlockingIOError | TimeoutError):
                 raise RedisTimeoutError("Redis does not answer") from error
             if isinstance(error, OSError):
                 raise RedisConnectionError(f"the connection to Redis is lost: {error}") from error
@@ -153,11 +180,6 @@ class _Line:
         if any(isinstance(reply, ReadOnlyError) for reply in replies):  # the master of before; the next is asked for
             self.connection.disconnect()
         return replies
-
-    @property
-    def _socket(self) -> Any:
-        """Return the socket; None at first, and after a failure."""
-        return self.connection._sock  # noqa: SLF001
 
     def _is_open(self) -> bool:
         try:
@@ -206,8 +228,10 @@ def _done(replies: Sequence[Any]) -> list[Any]:
     return list(refused)
 
 
-def _send(own: socket.socket, pieces: Sequence[bytes]) -> None:
-    if len(pieces) == 1 or isinstance(own, ssl.SSLSocket):
+def _send(own: socket.socket | None, pieces: Sequence[bytes]) -> None:
+    if own is None:
+        raise RedisConnectionError("the connection was closed")
+    if len(pieces) == 1 or isinstance(own, ssl.SSLSocket) or not hasattr(own, "sendmsg"):
         for piece in pieces:
             own.sendall(piece)
         return
@@ -220,19 +244,20 @@ def _send(own: socket.socket, pieces: Sequence[bytes]) -> None:
             left[0] = left[0][sent:]
 
 
-#: Pieces in one system call, of which Linux takes 1024.
-MOST_PIECES = 512
-
-
-def _wait_in_the_kernel(own: socket.socket, limit_s: float | None) -> None:
+def _wait_in_the_kernel(own: socket.socket | None, limit_s: float | None) -> None:
     """Let the system keep the time limits: Python's own way asks before each call whether the socket is ready.
 
-    A limit that is met then shows as ``BlockingIOError``. TLS, which asks again and again, stays as it is.
+    A limit that is met then shows as ``BlockingIOError``. It is Python's where the system's has another form, for TLS,
+    which asks again and again, and for sockets of another kind, such as gevent's.
     """
-    if limit_s is None or isinstance(own, ssl.SSLSocket):
+    is_plain = isinstance(own, _socket.socket) and not isinstance(own, ssl.SSLSocket)
+    if own is None or limit_s is None or not is_plain or sys.platform != "linux":
         return
     whole = int(limit_s)
     limit = struct.pack("ll", whole, int((limit_s - whole) * 1_000_000))
+    try:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    except OSError:
+        return
     own.settimeout(None)
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -39,8 +39,8 @@ Promise: TypeAlias = Future[Outcome]
 #: Most connections of one client, pub/sub included. A thread that finds all of them busy waits for one.
 MAX_CONNECTIONS = 32
 
-#: Seconds to connect, and to send one image or wait for one answer; then the connection counts as lost. A client behind
-#: a slow line sets its own in the URL: ``?socket_timeout=60``.
+#: Seconds to connect, and to wait for an answer, or for an image that is sent to get any further; then the connection
+#: counts as lost. A client behind a slow line sets its own in the URL: ``?socket_timeout=60``.
 CONNECT_TIMEOUT_S = 3.0
 REPLY_TIMEOUT_S = 6.0
 

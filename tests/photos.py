@@ -268,7 +268,17 @@ def _broken_jpeg() -> dict[str, bytes]:
         "jpeg_cut_before_scan_thumbnail_whole": data[:scan],
         "jpeg_no_scan": data[:scan] + b"\xff\xd9",
         "jpeg_zero_width": _jpeg_claiming(0, 240),
+        "jpeg_jumped_over": jumped_over(),
     }
+
+
+def jumped_over() -> bytes:
+    """Return a JPEG whose picture of 320 x 240 lies where a reader that takes FF00 for a segment jumps to one of 8 x 8.
+
+    A decoder skips the two bytes and finds the large one.
+    """
+    large, small = whole()["jpeg"][2:-2], _encode(_noise().resize((8, 8)), "JPEG")[2:]
+    return b"\xff\xd8\xff\x00" + struct.pack(">H", len(large) + 2) + large + small
 
 
 def _bombs() -> dict[str, bytes]:

@@ -25,6 +25,10 @@ _ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 
+#: What stands before a picture, as libjpeg reads it; of anything else, such as FF00, it skips two bytes and looks for
+#: the next marker there, where we would jump over what then is the picture.
+_BEFORE = frozenset((0x01, *range(0xC0, 0xD8), 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE, _FILL))
+
 #: Of a sample, as the decoder takes them.
 _BITS = 8
 
@@ -66,7 +70,7 @@ def frame(data: bytes) -> Frame:
             return Frame(width, height, at, progressive or data[at + 4 : at + 5] < bytes([components]))
         if marker is None and at + 4 > len(data):
             raise InvalidImage(_TRUNCATED)
-        if marker is None or marker in (_END, _SCAN):
+        if marker is None or marker not in _BEFORE:
             break
         if marker in _FRAMES and at + 10 <= len(data):
             if data[at + 4] != _BITS:

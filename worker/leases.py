@@ -7,17 +7,17 @@ ahead would take everybody's jobs away, and nobody would miss its own when it di
 Mirrors kombu 5.7 ``kombu.transport.redis.QoS.append`` and ``restore_visible``.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kombu.transport import redis as transport
 from kombu.transport import virtual
 from kombu.utils.json import dumps
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from producer.books import COUNTERS_KEY
+from producer.scripts import Command
 from worker.clock import redis_clock
-from worker.lines import Lines
 
 
 class LeaseQoS(transport.QoS):
@@ -26,10 +26,6 @@ class LeaseQoS(transport.QoS):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._expected: dict[str, Any] = {}
-
-    @functools.cached_property
-    def _lines(self) -> Lines:
-        return Lines(self.channel.client)
 
     def expect(self, envelopes: Sequence[Mapping[str, Any]]) -> None:
         """Say which messages are about to be delivered, so that the first notes them all."""
@@ -46,10 +42,14 @@ class LeaseQoS(transport.QoS):
         where = {tag: one["properties"]["delivery_info"] for tag, one in envelopes.items()}
         kept = {tag: dumps([one, where[tag]["exchange"], where[tag]["routing_key"]]) for tag, one in envelopes.items()}
         now = redis_clock.now()
-        self._lines.write(
+        commands: list[Command] = [
             ("ZADD", self.unacked_index_key, *[word for tag in kept for word in (now, tag)]),
             ("HSET", self.unacked_key, *[word for pair in kept.items() for word in pair]),
-        )
+        ]
+        try:
+            self.channel.lines.write(*commands)
+        except RedisConnectionError:  # lost since the last time; what was taken is nowhere else, and may be noted twice
+            self.channel.lines.write(*commands)
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Put back, and count, what dead workers held."""

@@ -95,7 +95,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._alarms = Alarms()
         self._bell = Bell()
         self._freed = 0
-        self._look_due = self._looks_soon = False
+        self._look: Any = None
+        self._looks_soon = False
         self._hub: Any = None
         self._engine: Any = None
         self._finishers: Finishers | None = None
@@ -134,7 +135,9 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def register_with_event_loop(self, hub: Any) -> None:
         """Meet the event loop; called again after each reconnect, when the loop has lost its timers and readers."""
         self._hub = hub
-        self._look_due = self._looks_soon = False
+        if self._look is not None:
+            self._look.cancel()
+        self._look, self._looks_soon = None, False
         self._alarms.meet(hub)
         self._bell.listen(hub, self._settle)
         self._bell.ring()
@@ -342,14 +345,13 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             if semaphore is not None:
                 semaphore.release()
         if len(self._jobs) >= self.limit and self._hub is not None:
-            if not self._look_due:
-                self._look_due = True
-                self._hub.call_later(TOGETHER_S, self._look)
+            if self._look is None:
+                self._look = self._hub.call_later(TOGETHER_S, self._ring_for_the_rest)
             self._looks_soon = True  # set last: who sees it knows that what it has put down will be found
 
-    def _look(self) -> None:
-        self._look_due = False
-        self._settle()
+    def _ring_for_the_rest(self) -> None:
+        self._look, self._looks_soon = None, False
+        self._bell.ring()  # settling belongs to a reader (worker.bell)
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended: acknowledge, send events, count."""

@@ -169,6 +169,22 @@ def test_a_job_that_is_interrupted_leaves_no_reply_behind(lines: Lines, monkeypa
     assert lines.ask(("PING",)) == [b"PONG"]
 
 
+def test_an_interrupt_during_a_timeout_stays_one(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a thread that is interrupted just when its time is over, then that is what it hears of, and no timeout."""
+    lines.ask(("PING",))
+    monkeypatch.setattr(lines._free[-1].connection, "read_response", _interrupted_late)
+    with pytest.raises(Interrupted):
+        lines.ask(("PING",))
+
+
+def test_closed_lines_say_so(lines: Lines) -> None:
+    """Given lines that were closed, then whoever still asks hears of it, and makes no new connection."""
+    lines.ask(("PING",))
+    lines.close()
+    with pytest.raises(RedisConnectionError, match="closed"):
+        lines.ask(("PING",))
+
+
 def test_what_must_be_written_is_written_to_a_full_server(lines: Lines, redis: Redis) -> None:
     """Given no memory left, then a command alone is refused, and those that must be done are, each once."""
     redis.set("ballast", b"x" * 2_000_000)
@@ -192,3 +208,15 @@ def test_what_is_refused_for_another_reason_is_an_error(lines: Lines, redis: Red
 
 def _interrupted() -> None:
     raise Interrupted
+
+
+def _interrupted_late() -> None:
+    """Strike while the end of a wait is being handled."""
+    try:
+        _time_is_over()
+    except BlockingIOError:
+        _interrupted()
+
+
+def _time_is_over() -> None:
+    raise BlockingIOError

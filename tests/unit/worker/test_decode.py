@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -125,6 +126,15 @@ def test_scans_as_programs_write_them_are_read(pictures):
     behind = jpeg + pictures["jpeg_progressive"][0] + b"\xff\xda" * 500
 
     assert [decode.decode(data, LIMITS).shape for data in (commented, behind)] == [(240, 320, 3)] * 2
+
+
+def test_a_picture_where_a_header_s_reader_would_jump_over_it_is_not_let_in():
+    """OpenCV finds the large picture there, so a limit that goes by the small one's header would be none."""
+    data = photos.jumped_over()
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert found.shape == (240, 320, 3)
+    with pytest.raises(InvalidImage, match="header is damaged"):
+        decode.decode(data, LIMITS)
 
 
 def test_threads_that_decode_at_once_do_not_disturb_each_other(pictures):
