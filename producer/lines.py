@@ -66,6 +66,8 @@ class Lines:
         self._lock = threading.Lock()  # of ``_all`` alone
         self._generation = 0
         self._closed = False
+        # Lines that nobody closes any more leave no open socket to the garbage collector.
+        weakref.finalize(self, _disconnect, self._all, self._lock).atexit = False
 
     def ask(self, *commands: Command, atomic: bool = False) -> list[Any]:
         """Send ``commands`` in one round trip; return the replies, with an error where Redis refused a command.
@@ -101,10 +103,7 @@ class Lines:
         self._closed = True
         self._generation += 1
         self._free.clear()
-        with self._lock:
-            made = list(self._all)
-        for connection in made:
-            connection.disconnect()
+        _disconnect(self._all, self._lock)
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         try:
@@ -213,6 +212,13 @@ class _Line:
             return self.connection.read_response()
         except ResponseError as error:
             return error
+
+
+def _disconnect(connections: "weakref.WeakSet[Any]", lock: threading.Lock) -> None:
+    with lock:
+        made = list(connections)
+    for connection in made:
+        connection.disconnect()
 
 
 def _done(replies: Sequence[Any]) -> list[Any]:

@@ -277,9 +277,9 @@ def test_e5_a_tensor_lives_as_long_as_openvino_reads_it():
     with queue_of(networks.lasting, 1) as queue:
         pixels = tensor(5, first=8 * LONG)
         alive = weakref.ref(pixels)
+        gc.collect()  # now, for it takes its time, and the run does not last for ever
         flight = queue.submit(pixels)
         flight.cancel()
-        gc.collect()
         del pixels, flight
 
         assert (alive() is not None, queue.free) == (True, 0)

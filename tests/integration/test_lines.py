@@ -177,6 +177,15 @@ def test_an_interrupt_during_a_timeout_stays_one(lines: Lines, monkeypatch: pyte
         lines.ask(("PING",))
 
 
+def test_lines_that_nobody_closed_leave_no_open_socket(own_server: str) -> None:
+    """Given lines that nobody refers to any more, then their connection is closed, before anything is collected."""
+    lines = Lines(connect(own_server, connections=2))
+    lines.ask(("PING",))
+    own = lines._free[-1].connection._sock
+    del lines
+    assert own.fileno() == -1
+
+
 def test_closed_lines_say_so(lines: Lines) -> None:
     """Given lines that were closed, then whoever still asks hears of it, and makes no new connection."""
     lines.ask(("PING",))
