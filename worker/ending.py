@@ -9,15 +9,13 @@ books, or it comes back whole.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redis.exceptions import NoScriptError
+from redis import Redis
 
-from producer import scripts
 from producer.books import STRIKE, keys_to_strike
 from producer.envelope import UNACKED_INDEX_KEY, UNACKED_KEY
 from producer.results import meta_key
 from producer.wire import BEGUN_PREFIX
 from worker.insist import MAY_EXCEED
-from worker.lines import Lines
 
 #: How the text of a success begins, as Celery's encoder writes it.
 SUCCESS = b'{"status": "SUCCESS"'
@@ -45,8 +43,6 @@ if queue ~= '' then strike(5, id, queue) end
 """
 )
 
-_DIGEST = scripts.digest_of(END)
-
 
 class Remains(NamedTuple):
     """What is kept for a job until it ends.
@@ -63,10 +59,10 @@ class Remains(NamedTuple):
 
 
 class Ending:
-    """Ends jobs. Thread-safe."""
+    """Ends jobs. Thread-safe, as its client is."""
 
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
+    def __init__(self, redis: Redis) -> None:
+        self._end = redis.register_script(END)
 
     def __call__(self, job_id: str, remains: Remains | None, outcome: bytes | str = b"", ttl_s: int = 0) -> None:
         """Store ``outcome``, if there is one, and remove what remains of the job; a second time changes nothing."""
@@ -75,9 +71,4 @@ class Ending:
         if remains is not None:
             books = keys_to_strike(queue) if queue is not None else []
             keys += [BEGUN_PREFIX + job_id, UNACKED_KEY, UNACKED_INDEX_KEY, *books, *images]
-        command = scripts.call(_DIGEST, keys, (job_id, outcome, ttl_s, SUCCESS, tag or "", queue or ""))
-        (reply,) = self._lines.ask(command)
-        if isinstance(reply, NoScriptError):
-            (reply,) = self._lines.ask(*scripts.spelled_out([command]))
-        if isinstance(reply, Exception):
-            raise reply
+        self._end(keys=keys, args=[job_id, outcome, ttl_s, SUCCESS, tag or "", queue or ""])

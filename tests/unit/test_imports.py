@@ -35,9 +35,7 @@ SHARED = {
     "draw",
     "envelope",
     "ids",
-    "lines",
     "results",
-    "scripts",
     "status",
 }
 
