@@ -1,9 +1,9 @@
 """A JPEG's segments, walked without decoding: how large is it, is its end there, and what will decoding it cost?
 
 Stage: under :mod:`worker.decode`. Pure. Pillow would walk them as well, but each fill byte of 30 MB in Python. Memory
-follows from the pixels, but time from the scans as well: each of a
-progressive picture's goes over all of them, and may be ten bytes long. 400 took 18 s at 64 megapixels, and a file has
-room for millions; a decoder is C code that no time limit can end.
+follows from the pixels, but time from the scans as well: each of a progressive picture's goes over all of them, and may
+be ten bytes long. 400 took 18 s at 64 megapixels, and a file has room for millions; a decoder is C code that no time
+limit can end.
 """
 
 import re
@@ -25,8 +25,8 @@ _ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 
-#: What stands before a picture, as libjpeg reads it; of anything else, such as FF00, it skips two bytes and looks for
-#: the next marker there, where we would jump over what then is the picture.
+#: Markers that may stand before a picture. Others libjpeg refuses, but of FF00 it skips only these two bytes and looks
+#: for the next marker there, where we would jump by a length over what then is the picture.
 _BEFORE = frozenset((0x01, *range(0xC0, 0xD8), 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE, _FILL))
 
 #: Of a sample, as the decoder takes them.

@@ -65,7 +65,7 @@ def members(path: Path) -> dict[str, str]:
                     data = member.read(MAX_MEMBER_BYTES + 1)
                 if len(data) <= MAX_MEMBER_BYTES:
                     found[info.filename] = data.decode("utf-8", "replace")
-    except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError):
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError):
         return found  # what came before the damage, if the file holds an archive at all
     return found
 

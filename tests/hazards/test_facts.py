@@ -142,7 +142,7 @@ def test_e9_a_new_request_is_not_to_be_had_while_the_first_stream_is_busy():
     request = network.create_infer_request()
     request.infer({0: tensor(1)})
     request.start_async({0: tensor(1, first=600)})
-    time.sleep(0.02)  # until it runs
+    time.sleep(0.02)  # until it runs; OpenVINO tells of the end alone
     began = time.monotonic()
     network.create_infer_request()
     made_after_s = time.monotonic() - began
