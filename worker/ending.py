@@ -17,19 +17,21 @@ from producer.results import meta_key
 from producer.wire import BEGUN_PREFIX
 from worker.insist import MAY_EXCEED
 
-#: How the text of a success begins, as Celery's encoder writes it.
-SUCCESS = b'{"status": "SUCCESS"'
+#: How the texts of a success and of a revocation begin, as Celery's encoder writes them.
+SUCCESS, REVOKED = b'{"status": "SUCCESS"', b'{"status": "REVOKED"'
 
 #: Keys: result, counter of begins, unacked, its index, what the books need if there is a queue, images. Arguments: id,
-#: outcome or "", its time to live in seconds or 0, start of a success's text, delivery tag or "", queue or "".
-#: A success that stands is not overwritten, as Celery has it.
+#: outcome or "", its time to live in seconds or 0, delivery tag or "", queue or "", starts of texts that stand.
+#: A success that stands is not overwritten, as Celery has it; nor is a revocation, of a job that was delivered twice.
 END = (
     MAY_EXCEED
     + STRIKE
     + """
-local id, outcome, ttl, success, tag, queue = unpack(ARGV)
+local id, outcome, ttl, tag, queue = unpack(ARGV)
 local old = outcome ~= '' and redis.pcall('GET', KEYS[1])
-if outcome ~= '' and (type(old) ~= 'string' or string.sub(old, 1, #success) ~= success) then
+local stands = outcome == ''
+for i = 6, type(old) == 'string' and #ARGV or 0 do stands = stands or string.sub(old, 1, #ARGV[i]) == ARGV[i] end
+if not stands then
   if ttl == '0' then redis.call('SET', KEYS[1], outcome) else redis.call('SETEX', KEYS[1], ttl, outcome) end
   redis.call('PUBLISH', KEYS[1], outcome)
 end
@@ -71,4 +73,4 @@ class Ending:
         if remains is not None:
             books = keys_to_strike(queue) if queue is not None else []
             keys += [BEGUN_PREFIX + job_id, UNACKED_KEY, UNACKED_INDEX_KEY, *books, *images]
-        self._end(keys=keys, args=[job_id, outcome, ttl_s, SUCCESS, tag or "", queue or ""])
+        self._end(keys=keys, args=[job_id, outcome, ttl_s, tag or "", queue or "", SUCCESS, REVOKED])

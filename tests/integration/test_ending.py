@@ -16,12 +16,13 @@ from producer.wire import BEGUN_PREFIX, JOBS_KEY, ledger_key
 from tests.conftest import StartWorker
 from tests.integration.kit import small_picture
 from tests.waiting import eventually
-from worker.ending import SUCCESS, Ending, Remains
+from worker.ending import REVOKED, SUCCESS, Ending, Remains
 from worker.request import Stage
 
 QUEUE = "detect.blazeface_short"
 GOOD = SUCCESS + b', "result": 1}'
 BAD = b'{"status": "FAILURE", "result": 2}'
+TAKEN_BACK = REVOKED + b', "result": 3}'
 
 
 @pytest.fixture
@@ -77,21 +78,32 @@ def test_a_job_may_end_twice(redis: Redis, held: Remains, client: Client, pictur
     assert redis.zrange(ledger_key(QUEUE), 0, -1) == [other.id.encode()]
 
 
-@pytest.mark.parametrize(("first", "second", "stands"), [(GOOD, BAD, GOOD), (BAD, GOOD, GOOD), (BAD, BAD, BAD)])
-def test_a_success_stands(redis: Redis, first: bytes, second: bytes, stands: bytes) -> None:
-    """Given an outcome, when another comes, then it replaces a failure and never a success."""
+@pytest.mark.parametrize(
+    ("first", "second", "stands"),
+    [
+        (GOOD, BAD, GOOD),
+        (BAD, GOOD, GOOD),
+        (BAD, BAD, BAD),
+        (GOOD, TAKEN_BACK, GOOD),
+        (TAKEN_BACK, GOOD, TAKEN_BACK),
+        (TAKEN_BACK, TAKEN_BACK + b" ", TAKEN_BACK),
+    ],
+)
+def test_a_success_and_a_revocation_stand(redis: Redis, first: bytes, second: bytes, stands: bytes) -> None:
+    """Given an outcome, when another comes, then it replaces a failure, never a success, never a revocation."""
     ending = Ending(redis)
     ending("job", None, first, 60)
     ending("job", None, second, 60)
     assert redis.get(meta_key("job")) == stands
 
 
-def test_the_text_of_a_success_begins_as_celery_writes_it() -> None:
-    """Given what the real backend encodes, then the script's test for a success fits it."""
+@pytest.mark.parametrize(("state", "start"), [("SUCCESS", SUCCESS), ("REVOKED", REVOKED)])
+def test_the_text_of_an_end_begins_as_celery_writes_it(state: str, start: bytes) -> None:
+    """Given what the real backend encodes, then the script's test for a success or a revocation fits it."""
     from worker.app import app  # noqa: PLC0415 - reads the settings, which other tests change
 
-    text = app.backend.encode(app.backend._get_result_meta("x", "SUCCESS", None, None))
-    assert text.encode().startswith(SUCCESS)
+    text = app.backend.encode(app.backend._get_result_meta("x", state, None, None))
+    assert text.encode().startswith(start)
     assert json.loads(text)["result"] == "x"
 
 
