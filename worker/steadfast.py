@@ -104,7 +104,9 @@ class Steadfast:
 
 
 def abandon(connection: Any) -> None:
-    """Let go of the sockets of a broker connection that is lost."""
+    """Let go of the sockets of a broker connection that is lost, or may be; Celery's pool keeps plain channels."""
     for channel in list(getattr(connection.transport, "channels", None) or ()):
         if isinstance(channel, Steadfast):
             channel.abandon()
+        elif isinstance(channel, transport.Channel):
+            channel._disconnect_pools()  # noqa: SLF001

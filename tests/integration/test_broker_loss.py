@@ -9,11 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 from celery.result import AsyncResult
+from kombu import Connection
+from redis import Redis
 
 from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Worker, faces, small_picture
 from tests.servers import Broker
 from tests.waiting import eventually
 from worker.memory import MESSAGES_AT_ONCE
+from worker.steadfast import abandon
 
 TWO_PLACES = [*USER_TASKS, "-c", "2"]
 
@@ -50,6 +53,19 @@ def cut_connections(fleet: Fleet, worker: Worker) -> None:
 def assert_nothing_is_left(fleet: Fleet) -> None:
     """All messages are acknowledged."""
     eventually(lambda: not fleet.unacked() and not fleet.queued() and not fleet.queued("fleet"), "the acknowledgements")
+
+
+def test_connections_that_celery_keeps_are_let_go(broker: Broker) -> None:
+    """Given a connection of Celery's pool, whose channel is a plain one, when it is abandoned, then nothing is left.
+
+    A worker that comes back greets the others over it: it waited for an answer on a line that may be dead.
+    """
+    with Connection(broker.url) as pooled, Redis.from_url(broker.url) as redis:
+        pooled.default_channel.client.ping()
+        assert len(redis.client_list()) > 1
+        abandon(pooled)
+        eventually(lambda: len(redis.client_list()) == 1, "the end of its connections")
+        pooled.default_channel.client.ping()
 
 
 def test_every_job_is_answered_when_the_server_is_restarted_under_load(fleet: Fleet, broker: Broker) -> None:
