@@ -7,7 +7,6 @@ message it would move three times per delivery.
 
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -63,15 +62,17 @@ def get(redis: Redis, key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -> bytes:
 
     Raises what :func:`read` raises.
     """
-    with redis.pipeline(transaction=False) as pipe:
-        ask(pipe, key, most_bytes=most_bytes)
-        (reply,) = pipe.execute(raise_on_error=False)
+    reply: object
+    try:
+        reply = redis.execute_command(*asking(key, most_bytes=most_bytes))  # type: ignore[no-untyped-call]
+    except ResponseError as error:
+        reply = error
     return read(redis, key, reply, most_bytes=most_bytes)
 
 
-def ask(pipe: Any, key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -> None:
-    """Add to ``pipe`` the command whose reply, or error, :func:`read` understands."""
-    pipe.getrange(key, 0, most_bytes)
+def asking(key: str, *, most_bytes: int = MAX_IMAGE_BYTES) -> tuple[str | int, ...]:
+    """Give the command whose reply, or error, :func:`read` understands."""
+    return ("GETRANGE", key, 0, most_bytes)
 
 
 def read(redis: Redis, key: str, reply: object, *, most_bytes: int = MAX_IMAGE_BYTES) -> bytes:

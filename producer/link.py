@@ -16,14 +16,14 @@ from typing import Any, TypeAlias, TypeVar
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import PubSub
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from producer import address
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
+from producer.lines import Lines
 from producer.reading import MAX_RECONNECT_S, PING, read_loop, tidy
 from producer.redis_url import check_url, hide_password
 from producer.results import Outcome, wake_channel
@@ -39,8 +39,8 @@ Promise: TypeAlias = Future[Outcome]
 #: Most connections of one client, pub/sub included. A thread that finds all of them busy waits for one.
 MAX_CONNECTIONS = 32
 
-#: Seconds to connect, and to send one image or wait for one answer; then the connection counts as lost. A client behind
-#: a slow line sets its own in the URL: ``?socket_timeout=60``.
+#: Seconds to connect, and to wait for an answer, or for an image that is sent to get any further; then the connection
+#: counts as lost. A client behind a slow line sets its own in the URL: ``?socket_timeout=60``.
 CONNECT_TIMEOUT_S = 3.0
 REPLY_TIMEOUT_S = 6.0
 
@@ -66,9 +66,10 @@ def connection_options(retry: Any) -> dict[str, Any]:
 class Port:
     """Does effects with redis-py, one thread at a time."""
 
-    def __init__(self, redis: Redis) -> None:
-        """Use ``redis``; a pub/sub connection is opened when asked for."""
+    def __init__(self, redis: Redis, lines: Lines) -> None:
+        """Use ``redis`` and ``lines`` to it; a pub/sub connection is opened when asked for."""
         self._redis = redis
+        self._lines = lines
         self._pubsub: PubSub | None = None
 
     def __call__(self, effect: Effect) -> Any:
@@ -83,7 +84,7 @@ class Port:
             case Open(pattern, channels):
                 if self._pubsub is not None:
                     self.close()
-                    self._drop_idle()
+                    self._lines.drop()
                 self._pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
                 if pattern is not None:
                     self._pubsub.psubscribe(pattern)
@@ -106,24 +107,15 @@ class Port:
             raise RuntimeError("no pub/sub connection is open")
         return self._pubsub
 
-    def _drop_idle(self) -> None:
-        """Close the idle connections: where one was lost without a sign, each may be, and would be waited for."""
-        self._redis.connection_pool.disconnect(inuse_connections=False)
-
     def _ask(self, commands: tuple[Any, ...], *, atomic: bool) -> list[Any]:
-        try:
-            return self._send(commands, atomic=atomic)
-        except RedisTimeoutError:
-            self._drop_idle()
-            raise
-
-    def _send(self, commands: tuple[Any, ...], *, atomic: bool) -> list[Any]:
-        if len(commands) == 1:
-            return [self._redis.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
-        with self._redis.pipeline(transaction=atomic) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-            return list(pipe.execute())
+        replies = self._lines.ask(*commands, atomic=atomic)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        readers = self._redis.response_callbacks  # redis-py's own: TIME is two numbers
+        return [
+            readers[one[0]](reply) if one[0] in readers else reply for one, reply in zip(commands, replies, strict=True)
+        ]
 
 
 class Link:
@@ -143,7 +135,8 @@ class Link:
             ) from None
         self.pid = os.getpid()
         self._redis = Redis(connection_pool=pool)
-        self._port = Port(self._redis)
+        self._lines = Lines(self._redis, most=MAX_CONNECTIONS - 1)
+        self._port = Port(self._redis, self._lines)
         self.dispatch = Dispatch(new_client_id(), rules, int(pool.connection_kwargs.get("db") or 0))
         self.waiting: Waiting[Promise] = Waiting(self.dispatch.client_id, Future, self.dispatch.clock)
         self._thread: threading.Thread | None = None
@@ -178,6 +171,7 @@ class Link:
             pass  # results have a time to live; the thread is a daemon and looks at the flag
         for job_id in self.waiting.ids():
             self.waiting.settle(job_id, Unreachable(CLOSED))
+        self._lines.close()
         self._redis.close()
         self._redis.connection_pool.disconnect()
 
@@ -191,7 +185,7 @@ class Link:
                     self._thread.start()
 
     def _read(self) -> None:
-        port = Port(self._redis)
+        port = Port(self._redis, self._lines)
         while not self.waiting.closed:
             try:
                 drive(read_loop(self.waiting, self.dispatch.db), port)
@@ -202,4 +196,4 @@ class Link:
         with contextlib.suppress(RedisError, OSError):
             drive(tidy(self.waiting, self.dispatch.db), port)
             port.close()
-        self._redis.connection_pool.disconnect(inuse_connections=False)  # nobody closes the link of a forgotten client
+        self._lines.drop()  # nobody closes the link of a forgotten client

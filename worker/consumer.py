@@ -80,5 +80,5 @@ class FleetConsumer(GuardedConsumer):
         except Exception as error:  # noqa: BLE001 - the connection is given up in any case
             logger.warning("consumer.close_failed error=%r", error)
             self.connection = None
-        self.app.backend.client.connection_pool.disconnect(inuse_connections=False)
+        self.app.backend.drop_connections()
         gc.collect()  # redis-py's pools are rings: until then each keeps its socket, and Redis that connection

@@ -52,10 +52,9 @@ def is_answered(redis: Redis, job_id: str, *, retries: int) -> bool:
     return True
 
 
-def begin(pipe: Any, job_id: str) -> None:
-    """Add to ``pipe`` what notes that ``job_id`` begins; the first of two replies is how often, this time too."""
-    pipe.incr(BEGUN_PREFIX + job_id)
-    pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
+def beginning(job_id: str) -> list[tuple[str | int, ...]]:
+    """Give the commands that note that ``job_id`` begins; the first of two replies is how often, this time too."""
+    return [("INCR", BEGUN_PREFIX + job_id), ("EXPIRE", BEGUN_PREFIX + job_id, BEGUN_TTL_S)]
 
 
 def end(pipe: Any, job_id: str) -> None:

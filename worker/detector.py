@@ -38,6 +38,7 @@ from worker.ending import Ending, Remains
 from worker.infer_queue import Inference, InferQueue, QueueClosedError
 from worker.insist import InsistentRedis
 from worker.lanes import Lanes
+from worker.lines import Lines
 from worker.lineup import Lineup, Serving
 from worker.memory import TILED_AT_ONCE, Room
 from worker.network import Network
@@ -50,6 +51,9 @@ from worker.tiling import Tiling
 
 logger = logging.getLogger(__name__)
 
+#: Most bytes of an image that are read from a connection at once; each has a buffer of that size.
+READ_BYTES = 256 * 1024
+
 
 class Detector:
     """A process's networks, their infer queues, and the threads that feed them. Thread-safe."""
@@ -61,7 +65,8 @@ class Detector:
         self._room = Room(settings.max_pixels)
         self._keep_invalid = settings.keep_invalid
         self._redis = connect(settings.url, connections=plan.decoders + 3)
-        self._ending = Ending(self._redis)
+        self._lines = Lines(self._redis)
+        self._ending = Ending(self._lines)
         self._admission = Admission()
         self._tiled = Line(TILED_AT_ONCE)
         self._counted: set[str] = set()
@@ -147,8 +152,8 @@ class Detector:
         self._redis.hset(wire.MODELS_KEY, mapping=said)
 
     def drop_connections(self) -> None:
-        """Let go of idle connections to Redis, which may have been lost without a sign; new ones are made at need."""
-        self._redis.connection_pool.disconnect(inuse_connections=False)
+        """Let go of idle connections to Redis, the pool's too, which may have been lost without a sign."""
+        self._lines.drop()
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Say what is loaded and how busy it is, as plain JSON."""
@@ -165,6 +170,7 @@ class Detector:
             self.excuse(*list(self._counted))
         except RedisError as error:
             logger.warning("jobs.not_excused jobs=%d error=%s", len(self._counted), error)
+        self._lines.close()
         self._redis.close()
 
     # ------------------------------------------------------------------------------------------ decode threads
@@ -243,14 +249,12 @@ class Detector:
 
     def _begin_and_ask(self, job_id: str, ref: str | None) -> tuple[Any, object]:
         """Count the job; return how often it was, and what Redis holds under ``ref``, or the error instead of each."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            deaths.begin(pipe, job_id)
-            if ref is not None:
-                blobs.ask(pipe, ref, most_bytes=self._limits.max_bytes)
-            begun, _, *first = pipe.execute(raise_on_error=False)
+        fetch = [] if ref is None else [blobs.asking(ref, most_bytes=self._limits.max_bytes)]
+        begun, _, *first = self._lines.ask(*deaths.beginning(job_id), *fetch)
         if isinstance(begun, OutOfMemoryError):  # refused, so nothing was counted; a transaction is not
             with self._redis.pipeline() as pipe:
-                deaths.begin(pipe, job_id)
+                for command in deaths.beginning(job_id):
+                    pipe.execute_command(*command)  # type: ignore[no-untyped-call]
                 begun, _ = pipe.execute()
         return begun, first[0] if first else None
 
@@ -404,9 +408,10 @@ class Detector:
             return image.data or b""
 
         def read() -> bytes:
-            if fetched is None or isinstance(fetched, PASSING):
-                return blobs.get(self._redis, ref, most_bytes=most)
-            return blobs.read(self._redis, ref, fetched, most_bytes=most)
+            reply = fetched
+            if reply is None or isinstance(reply, PASSING):
+                (reply,) = self._lines.ask(blobs.asking(ref, most_bytes=most))
+            return blobs.read(self._redis, ref, reply, most_bytes=most)
 
         def unless() -> None:
             self._check_open()
@@ -431,6 +436,7 @@ def connect(url: str, *, connections: int) -> Redis:
         health_check_interval=3,
         socket_keepalive=True,
         socket_timeout=2.5,
+        socket_read_size=READ_BYTES,
         socket_connect_timeout=3,
         retry=Retry(NoBackoff(), 0),
     )

@@ -9,13 +9,15 @@ books, or it comes back whole.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redis import Redis
+from redis.exceptions import NoScriptError
 
+from producer import scripts
 from producer.books import STRIKE, keys_to_strike
 from producer.envelope import UNACKED_INDEX_KEY, UNACKED_KEY
 from producer.results import meta_key
 from producer.wire import BEGUN_PREFIX
 from worker.insist import MAY_EXCEED
+from worker.lines import Lines
 
 #: How the texts of a success and of a revocation begin, as Celery's encoder writes them.
 SUCCESS, REVOKED = b'{"status": "SUCCESS"', b'{"status": "REVOKED"'
@@ -45,6 +47,8 @@ if queue ~= '' then strike(5, id, queue) end
 """
 )
 
+_DIGEST = scripts.digest_of(END)
+
 
 class Remains(NamedTuple):
     """What is kept for a job until it ends.
@@ -61,10 +65,10 @@ class Remains(NamedTuple):
 
 
 class Ending:
-    """Ends jobs. Thread-safe, as its client is."""
+    """Ends jobs. Thread-safe."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._end = redis.register_script(END)
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
 
     def __call__(self, job_id: str, remains: Remains | None, outcome: bytes | str = b"", ttl_s: int = 0) -> None:
         """Store ``outcome``, if there is one, and remove what remains of the job; a second time changes nothing."""
@@ -73,4 +77,9 @@ class Ending:
         if remains is not None:
             books = keys_to_strike(queue) if queue is not None else []
             keys += [BEGUN_PREFIX + job_id, UNACKED_KEY, UNACKED_INDEX_KEY, *books, *images]
-        self._end(keys=keys, args=[job_id, outcome, ttl_s, tag or "", queue or "", SUCCESS, REVOKED])
+        command = scripts.call(_DIGEST, keys, (job_id, outcome, ttl_s, tag or "", queue or "", SUCCESS, REVOKED))
+        (reply,) = self._lines.ask(command)
+        if isinstance(reply, NoScriptError):
+            (reply,) = self._lines.ask(*scripts.spelled_out([command]))
+        if isinstance(reply, Exception):
+            raise reply

@@ -13,8 +13,10 @@ from typing import Any
 from kombu.transport import redis as transport
 from kombu.transport import virtual
 from kombu.utils.json import dumps
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from producer.books import COUNTERS_KEY
+from producer.scripts import Command
 from worker.clock import redis_clock
 
 
@@ -39,10 +41,15 @@ class LeaseQoS(transport.QoS):
     def _note(self, envelopes: Mapping[str, Mapping[str, Any]]) -> None:
         where = {tag: one["properties"]["delivery_info"] for tag, one in envelopes.items()}
         kept = {tag: dumps([one, where[tag]["exchange"], where[tag]["routing_key"]]) for tag, one in envelopes.items()}
-        with self.pipe_or_acquire() as pipe:
-            pipe.zadd(self.unacked_index_key, dict.fromkeys(kept, redis_clock.now()))
-            pipe.hset(self.unacked_key, mapping=kept)
-            pipe.execute()
+        now = redis_clock.now()
+        commands: list[Command] = [
+            ("ZADD", self.unacked_index_key, *[word for tag in kept for word in (now, tag)]),
+            ("HSET", self.unacked_key, *[word for pair in kept.items() for word in pair]),
+        ]
+        try:
+            self.channel.lines.write(*commands)
+        except RedisConnectionError:  # lost since the last time; what was taken is nowhere else, and may be noted twice
+            self.channel.lines.write(*commands)
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Put back, and count, what dead workers held."""

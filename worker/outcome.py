@@ -16,9 +16,6 @@ from worker import decode, models
 from worker.batches import Requests
 from worker.network import Network
 
-#: Where a row's box ends and its keypoints begin.
-_BOX_END = 6
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -120,11 +117,10 @@ def to_detections(
         options: the request's own least score and most detections.
     """
     rows = rows[rows[:, 1] >= least_score(spec, options)][: options.max_detections or wire.MAX_DETECTIONS]
-    corners = frame.to_original(rows[:, 2:_BOX_END].reshape(-1, 2, 2))
-    corners = np.clip(corners, 0, np.array([frame.width, frame.height], np.float32))
-    points = frame.to_original(rows[:, _BOX_END:].reshape(len(rows), (rows.shape[1] - _BOX_END) // 2, 2))
-    boxes = corners.reshape(-1, 4).astype(float).round(2).tolist()
-    marks = points.astype(float).round(2).tolist()
+    points = frame.to_original(rows[:, 2:].reshape(len(rows), rows.shape[1] // 2 - 1, 2))
+    corners = points[:, :2]
+    np.clip(corners, 0, np.array([frame.width, frame.height], np.float32), out=corners)
+    places = points.astype(float).round(2).tolist()
     scores = rows[:, 1].astype(float).round(4).tolist()
     ids = rows[:, 0].astype(int).tolist()
     return tuple(
@@ -132,10 +128,10 @@ def to_detections(
             label=spec.labels[label_id] if label_id < len(spec.labels) else str(label_id),
             label_id=label_id,
             score=score,
-            box=(box[0], box[1], box[2], box[3]),
+            box=(*first, *second),
             keypoints=tuple((x, y) for x, y in keypoints),
         )
-        for label_id, score, box, keypoints in zip(ids, scores, boxes, marks, strict=True)
+        for label_id, score, (first, second, *keypoints) in zip(ids, scores, places, strict=True)
     )
 
 

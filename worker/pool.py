@@ -60,6 +60,8 @@ logger = logging.getLogger(__name__)
 #: Threads that run Celery's tracer for jobs whose asynchronous stage is over; they mostly wait for Redis.
 FINISHERS = 2
 
+#: Longest wait, while all places are taken, for more jobs to end, so that Celery is told of a few at once.
+TOGETHER_S = 0.02
 
 #: Seconds between two looks whether a place that was kept for others may be given away.
 LOOK_EVERY_S = 0.5
@@ -93,6 +95,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._alarms = Alarms()
         self._bell = Bell()
         self._freed = 0
+        self._look: Any = None
+        self._looks_soon = False
         self._hub: Any = None
         self._engine: Any = None
         self._finishers: Finishers | None = None
@@ -131,6 +135,9 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def register_with_event_loop(self, hub: Any) -> None:
         """Meet the event loop; called again after each reconnect, when the loop has lost its timers and readers."""
         self._hub = hub
+        if self._look is not None:
+            self._look.cancel()
+        self._look, self._looks_soon = None, False
         self._alarms.meet(hub)
         self._bell.listen(hub, self._settle)
         self._bell.ring()
@@ -308,6 +315,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def _abandon(self, job: Job, *, spare_s: float = SPARED_S) -> None:
         """Free the job's place now; whatever it still does is stopped where it can be, and ignored."""
         self._forget(job)
+        self._bell.ring()
         if job.future is None:
             job.body.give_up(Interrupted)
             return
@@ -316,17 +324,17 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             self._finishers.add()  # in the place of the one that may be stuck
 
     def _forget(self, job: Job) -> None:
-        """Free the job's place, once: a signal's handler may have done so in the middle of anything."""
+        """Free the job's place, once; it is given away at the next :meth:`_settle`."""
         if self._jobs.pop(job.pid, None) is not None:
             self._alarms.clear(job.pid)
             self._taken[job.queue] -= 1
             self._freed += 1
-            self._bell.ring()
             if job.future is not None and self._engine.is_counted(job.args[1]):
                 self._aside(functools.partial(self._engine.excuse, job.args[1]), "engine.excuse_failed")
 
     def _settle(self) -> None:
         """Tell Celery of the jobs that have ended, then give their places to those that wait."""
+        self._looks_soon = False
         self._bell.clear()
         with contextlib.suppress(queue.Empty):
             while True:
@@ -336,6 +344,14 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             self._freed -= 1
             if semaphore is not None:
                 semaphore.release()
+        if len(self._jobs) >= self.limit and self._hub is not None:
+            if self._look is None:
+                self._look = self._hub.call_later(TOGETHER_S, self._ring_for_the_rest)
+            self._looks_soon = True  # set last: who sees it knows that what it has put down will be found
+
+    def _ring_for_the_rest(self) -> None:
+        self._look, self._looks_soon = None, False
+        self._bell.ring()  # settling belongs to a reader (worker.bell)
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended: acknowledge, send events, count."""
@@ -387,8 +403,10 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         return not job.body.given_up
 
     def _hand_over(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
+        """Put down how a job ended. While all places are taken there is work enough, so a few ends wait for another."""
         self._done.put((job, returned, problem))
-        self._bell.ring()
+        if not self._looks_soon or self._done.qsize() >= self.limit // 4:
+            self._bell.ring()
 
     @staticmethod
     def _trace(job: Job) -> tuple[Any, ExceptionInfo | None]:

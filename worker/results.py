@@ -4,10 +4,12 @@ Stage: behind the tracer; ``celeryconfig.py`` selects the classes. Neighbours: :
 :mod:`worker.insist`, the client.
 
 Mirrors celery 5.7 ``celery.backends.redis`` (``RedisBackend._get_client``, ``connection_errors``, ``set``) and
-``celery.backends.base.BaseKeyValueStoreBackend._store_result``, which reads before it writes.
+``celery.backends.base`` (``BaseKeyValueStoreBackend._store_result``, which reads before it writes;
+``Backend._get_result_meta``, without what only ``result_extended`` asks for).
 """
 
 import functools
+from datetime import datetime
 from typing import Any
 
 from celery.backends.redis import RedisBackend, SentinelBackend
@@ -16,7 +18,11 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from worker.ending import Ending
 from worker.insist import InsistentRedis
+from worker.lines import Lines
 from worker.request import current_stage
+
+#: Where a result says what its job belongs to, and the name of that in Celery's context of the job.
+_KIN = {"group_id": "group", "parent_id": "parent_id"}
 
 
 class _Persistent:
@@ -30,9 +36,37 @@ class _Persistent:
         return InsistentRedis
 
     @functools.cached_property
+    def lines(self) -> Lines:
+        """What stores outcomes."""
+        return Lines(self.client)  # type: ignore[attr-defined]
+
+    @functools.cached_property
     def ending(self) -> Ending:
         """What ends jobs in Redis."""
-        return Ending(self.client)  # type: ignore[attr-defined]
+        return Ending(self.lines)
+
+    def drop_connections(self) -> None:
+        """Let go of idle connections, the pool's too, which may have been lost without a sign."""
+        self.lines.drop()
+
+    @functools.cached_property
+    def _is_extended(self: Any) -> bool:
+        """Whether results tell their arguments as well; a setting that Celery would look up for each."""
+        return bool(self.app.conf.result_extended)
+
+    def _get_result_meta(
+        self: Any, result: Any, state: str, traceback: Any, request: Any, *how: Any, **more: Any
+    ) -> dict[str, Any]:
+        if self._is_extended or how or more:
+            meta: dict[str, Any] = super()._get_result_meta(result, state, traceback, request, *how, **more)  # type: ignore[misc]
+            return meta
+        done = datetime.now(self.app.timezone).isoformat() if state in self.READY_STATES else None
+        children = self.current_task_children(request)
+        meta = {"status": state, "result": result, "traceback": traceback, "children": children, "date_done": done}
+        for key, name in _KIN.items():
+            if kin := getattr(request, name, None):
+                meta[key] = kin
+        return meta
 
     def _store_result(
         self: Any, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **_: Any

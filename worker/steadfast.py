@@ -15,6 +15,7 @@ from kombu.transport import redis as transport
 from redis import Redis
 
 from worker.insist import MAY_EXCEED, InsistentRedis
+from worker.lines import Lines
 
 
 class Steadfast:
@@ -24,13 +25,13 @@ class Steadfast:
     _in_poll: Any
     _brpop_sent_at: Any
     brpop_timeout: float
-    _disconnect_pools: Any
     pool: Any
     connection: Any
     connection_errors: Any
 
-    #: Made once for each pool.
+    #: Both made once for each pool.
     _kept: Redis | None = None
+    _lines: Lines | None = None
 
     #: Whether something that was asked got no answer: then all connections are made anew, not one by one. After
     #: an acknowledgement that is needed besides: its message is no job's any more, and only a new channel forgets it.
@@ -46,7 +47,20 @@ class Steadfast:
             return made
         if self._kept is None or self._kept.connection_pool is not self.pool:
             self._kept = super()._create_client()  # type: ignore[misc]
+            self._lines = Lines(self._kept)
         return self._kept
+
+    @property
+    def lines(self) -> Lines:
+        """What the loop notes its messages with."""
+        self._create_client()
+        assert self._lines is not None  # noqa: S101 - made with the client
+        return self._lines
+
+    def _disconnect_pools(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
+        super()._disconnect_pools()  # type: ignore[misc]
 
     @functools.cached_property
     def _refresh_binding(self) -> Any:

@@ -71,6 +71,7 @@ BY_HAND = {
     "make test": "is this very suite",
     "make check": "is run by .ci/run, after the suite",
     "python -m benchmarks.jpeg_scale": "measures; takes minutes of a quiet machine",
+    "python -m benchmarks.quota": "measures; needs root, for a control group of its own",
     'python -m benchmarks --model centerface --only prefork --only "fleet: 1 worker"': "measures for minutes",
     'FLEET_BATCH=4 python -m benchmarks --only "limit: streams" --only "fleet: 1 worker"': "measures for minutes",
     'python -m benchmarks --rounds 5 --seconds 2 --only "limit: streams" --only peer --only "worker per core"': (

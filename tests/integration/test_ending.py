@@ -17,6 +17,7 @@ from tests.conftest import StartWorker
 from tests.integration.kit import small_picture
 from tests.waiting import eventually
 from worker.ending import REVOKED, SUCCESS, Ending, Remains
+from worker.lines import Lines
 from worker.request import Stage
 
 QUEUE = "detect.blazeface_short"
@@ -30,6 +31,14 @@ def client(own_server: str) -> Iterator[Client]:
     """A client of this test's own server."""
     with Client(own_server, model="blazeface_short") as made:
         yield made
+
+
+@pytest.fixture
+def ending(redis: Redis) -> Iterator[Ending]:
+    """Give what ends jobs on this test's own server."""
+    lines = Lines(redis)
+    yield Ending(lines)
+    lines.close()
 
 
 @pytest.fixture
@@ -50,13 +59,13 @@ def held(client: Client, redis: Redis, picture: bytes) -> Remains:
     return Remains(QUEUE, [f"fleet:blob:{job.id}"], job.id)
 
 
-def test_an_outcome_goes_in_and_all_that_was_kept_goes_out(redis: Redis, held: Remains) -> None:
+def test_an_outcome_goes_in_and_all_that_was_kept_goes_out(redis: Redis, ending: Ending, held: Remains) -> None:
     """Given a job in Redis, when it ends, then its outcome is stored with a time to live, told, and alone."""
     job = str(held.tag)
     channel = redis.pubsub(ignore_subscribe_messages=True)
     channel.subscribe(meta_key(job))
 
-    Ending(redis)(job, held, GOOD, 60)
+    ending(job, held, GOOD, 60)
 
     assert redis.get(meta_key(job)) == GOOD
     assert 0 < redis.ttl(meta_key(job)) <= 60
@@ -65,11 +74,10 @@ def test_an_outcome_goes_in_and_all_that_was_kept_goes_out(redis: Redis, held: R
     assert not redis.exists(JOBS_KEY, SIZES_KEY, BYTES_KEY)
 
 
-def test_a_job_may_end_twice(redis: Redis, held: Remains, client: Client, picture: bytes) -> None:
+def test_a_job_may_end_twice(redis: Redis, ending: Ending, held: Remains, client: Client, picture: bytes) -> None:
     """Given another job of the queue, when the first ends twice, then the other's bytes are still counted."""
     other = client.submit(picture)
     size = int(redis.hget(SIZES_KEY, other.id) or 0)
-    ending = Ending(redis)
 
     ending(str(held.tag), held, GOOD, 60)
     ending(str(held.tag), held, GOOD, 60)
@@ -89,9 +97,10 @@ def test_a_job_may_end_twice(redis: Redis, held: Remains, client: Client, pictur
         (TAKEN_BACK, TAKEN_BACK + b" ", TAKEN_BACK),
     ],
 )
-def test_a_success_and_a_revocation_stand(redis: Redis, first: bytes, second: bytes, stands: bytes) -> None:
+def test_a_success_and_a_revocation_stand(
+    redis: Redis, ending: Ending, first: bytes, second: bytes, stands: bytes
+) -> None:
     """Given an outcome, when another comes, then it replaces a failure, never a success, never a revocation."""
-    ending = Ending(redis)
     ending("job", None, first, 60)
     ending("job", None, second, 60)
     assert redis.get(meta_key("job")) == stands
@@ -107,11 +116,11 @@ def test_the_text_of_an_end_begins_as_celery_writes_it(state: str, start: bytes)
     assert json.loads(text)["result"] == "x"
 
 
-def test_a_job_that_is_on_no_books_can_end(redis: Redis) -> None:
+def test_a_job_that_is_on_no_books_can_end(redis: Redis, ending: Ending) -> None:
     """Given a message of a bare Celery program, then its image and its message go as well."""
     redis.set("fleet:blob:x", b"image")
     redis.hset("unacked", "tag", b"message")
-    Ending(redis)("job", Remains(None, ["fleet:blob:x"], "tag"), BAD)
+    ending("job", Remains(None, ["fleet:blob:x"], "tag"), BAD)
     assert not redis.exists("fleet:blob:x", "unacked")
     assert redis.ttl(meta_key("job")) == -1
 

@@ -35,7 +35,9 @@ SHARED = {
     "draw",
     "envelope",
     "ids",
+    "lines",
     "results",
+    "scripts",
     "status",
 }
 
