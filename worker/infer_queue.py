@@ -9,6 +9,7 @@ ever, a failed inference never calls back, and ``start_async`` from two threads 
 """
 
 import atexit
+import ctypes
 import logging
 import queue
 import threading
@@ -28,6 +29,10 @@ Array = npt.NDArray[Any]
 
 #: Longest wait in ``close`` for callbacks that OpenVINO has begun to make.
 CALLBACKS_WITHIN_S = 1.0
+
+
+#: What the calling thread of OpenVINO's remembers from one callback to the next.
+_here = threading.local()
 
 
 class TensorError(ValueError):
@@ -231,6 +236,8 @@ class InferQueue:
 
     def _completed(self, run: tuple[_Slot, Inference]) -> None:
         """OpenVINO's callback. An exception that left it would end the process."""
+        if not hasattr(_here, "keeps_state"):
+            _here.keeps_state = _keep_thread_state()
         try:
             self._settle(*run)
         except BaseException:
@@ -378,3 +385,13 @@ _open_queues: "weakref.WeakSet[InferQueue]" = weakref.WeakSet()
 def _close_all() -> None:
     for one in list(_open_queues):
         one.close()
+
+
+def _keep_thread_state() -> bool:
+    """Let the calling thread keep its state of Python's between callbacks, for as long as the process lives.
+
+    OpenVINO's threads are not Python's: pybind11 makes a state for each callback and destroys it after. With it go the
+    pages of its stack, mapped and unmapped each time, for which every core that runs this process is interrupted.
+    """
+    ctypes.pythonapi.PyGILState_Ensure()  # never given back, so that pybind11 finds it in use
+    return True

@@ -46,6 +46,29 @@ def answer(queue: InferQueue, number: int) -> int:
     return number_of(queue.submit(tensor(number), timeout_s=SOON_S).result(SOON_S))
 
 
+# ------------------------------------------------------------------------------- Python's state of OpenVINO's thread
+
+
+@in_child
+def test_openvinos_thread_keeps_its_state_of_pythons():
+    """pybind11 makes one for each callback; what Python keeps for a thread would be gone at the next."""
+    here, counts = threading.local(), []
+
+    def count(_):
+        here.count = getattr(here, "count", 0) + 1
+        if threading.get_ident() != threading.main_thread().ident:
+            counts.append(here.count)
+
+    with queue_of(networks.lasting) as queue:
+        for number in range(20):
+            flight = queue.submit(tensor(number, first=20), timeout_s=SOON_S)
+            flight.add_done_callback(count)
+            flight.result(SOON_S)
+        eventually(lambda: queue.free == queue.size)
+    assert len(counts) > 10
+    assert max(counts) == len(counts)
+
+
 # ---------------------------------------------------------------------------------- E1: callbacks that raise
 
 
