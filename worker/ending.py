@@ -72,14 +72,23 @@ class Ending:
 
     def __call__(self, job_id: str, remains: Remains | None, outcome: bytes | str = b"", ttl_s: int = 0) -> None:
         """Store ``outcome``, if there is one, and remove what remains of the job; a second time changes nothing."""
+        (error,) = self.together([self.command(job_id, remains, outcome, ttl_s)])
+        if error is not None:
+            raise error
+
+    @staticmethod
+    def command(job_id: str, remains: Remains | None, outcome: bytes | str = b"", ttl_s: int = 0) -> scripts.Command:
+        """Give the command that does so."""
         keys = [meta_key(job_id)]
         queue, images, tag = remains or Remains()
         if remains is not None:
             books = keys_to_strike(queue) if queue is not None else []
             keys += [BEGUN_PREFIX + job_id, UNACKED_KEY, UNACKED_INDEX_KEY, *books, *images]
-        command = scripts.call(_DIGEST, keys, (job_id, outcome, ttl_s, tag or "", queue or "", SUCCESS, REVOKED))
-        (reply,) = self._lines.ask(command)
-        if isinstance(reply, NoScriptError):
-            (reply,) = self._lines.ask(*scripts.spelled_out([command]))
-        if isinstance(reply, Exception):
-            raise reply
+        return scripts.call(_DIGEST, keys, (job_id, outcome, ttl_s, tag or "", queue or "", SUCCESS, REVOKED))
+
+    def together(self, commands: Sequence[scripts.Command]) -> list[Exception | None]:
+        """End several jobs in one round trip; return what Redis had against each, or None."""
+        replies = self._lines.ask(*commands)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            replies = self._lines.ask(*scripts.spelled_out(commands))
+        return [reply if isinstance(reply, Exception) else None for reply in replies]

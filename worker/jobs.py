@@ -6,10 +6,10 @@ are), ``billiard.einfo.ExceptionInfo`` (what it reads of an error).
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo
-from celery.exceptions import WorkerLostError
+from celery.exceptions import Reject, WorkerLostError
 
 from worker.bodies import Body
 from worker.request import Stage
@@ -67,6 +67,14 @@ class Job:
         """Do nothing: Celery calls this on what ``on_apply`` returned, after ``terminate_job`` did the work."""
 
 
+class End(NamedTuple):
+    """How a job ended: what the tracer returned, or what went wrong in the worker."""
+
+    job: Job
+    returned: Any
+    problem: ExceptionInfo | None
+
+
 def give_back(request: Any) -> None:
     """Put a message back to the head of its queue now; Celery's own ``reject`` would put it to the end, and later."""
     if not request.acknowledged:
@@ -99,6 +107,11 @@ def failed(error: BaseException) -> Future[Any]:
 def lost(error: BaseException) -> ExceptionInfo:
     """Give what Celery expects of a pool whose process ended in the middle of a task."""
     return as_another(WorkerLostError(repr(error)), error)
+
+
+def sent_back(error: BaseException) -> ExceptionInfo:
+    """Give what makes Celery put a message back: no outcome could be stored."""
+    return as_another(Reject(error, requeue=True), error)
 
 
 def as_another(error: Exception, cause: BaseException) -> ExceptionInfo:

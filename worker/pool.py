@@ -10,6 +10,10 @@ A job's way::
     tracer             a finisher      target(*args), unchanged: runs the body, stores the result, signals, chords
     _finish            loop thread     Celery's callback (ack, events), free the place
 
+While all places are taken there is work enough, so a few jobs whose stages have ended wait a moment for each other: one
+finisher runs their tracers one after the other, their outcomes go to Redis in one round trip, and the loop hears of all
+at once. Between two inferences the caches are cold, and the same Python costs twice as much (docs/performance.md).
+
 A task without ``begin`` goes straight to the tracer, on a thread of its own, since it may block as long as it likes.
 
 Mirrors celery 5.7: ``celery.concurrency.base.BasePool`` (the methods), ``celery.concurrency.asynpool`` (what a pool
@@ -25,7 +29,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -34,7 +38,6 @@ from celery import signals
 from celery.concurrency.base import BasePool
 from celery.exceptions import (
     BackendError,
-    Reject,
     SoftTimeLimitExceeded,
     WorkerShutdown,
     WorkerTerminate,
@@ -51,8 +54,8 @@ from worker.alarms import Alarms
 from worker.bell import Bell
 from worker.bodies import Finishers, Interrupted
 from worker.health import SIGN_EVERY_S, Health
-from worker.jobs import Job, as_another, failed, give_back, lost, unwind
-from worker.request import Stage, staged
+from worker.jobs import End, Job, failed, give_back, lost, sent_back, unwind
+from worker.request import Outcome, Stage, staged
 from worker.stops import Stops
 
 logger = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ logger = logging.getLogger(__name__)
 #: Threads that run Celery's tracer for jobs whose asynchronous stage is over; they mostly wait for Redis.
 FINISHERS = 2
 
-#: Longest wait, while all places are taken, for more jobs to end, so that Celery is told of a few at once.
+#: Longest wait, while all places are taken, of a job whose stage has ended for others.
 TOGETHER_S = 0.02
 
 #: Seconds between two looks whether a place that was kept for others may be given away.
@@ -91,12 +94,14 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._jobs: dict[int, Job] = {}
         self._taken: Counter[str] = Counter()
         self._pids = itertools.count(1)
-        self._done: queue.SimpleQueue[tuple[Job, Any, ExceptionInfo | None]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[End] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._alarms = Alarms()
         self._bell = Bell()
         self._freed = 0
         self._look: Any = None
         self._looks_soon = False
+        self._closes = False
         self._hub: Any = None
         self._engine: Any = None
         self._finishers: Finishers | None = None
@@ -135,9 +140,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def register_with_event_loop(self, hub: Any) -> None:
         """Meet the event loop; called again after each reconnect, when the loop has lost its timers and readers."""
         self._hub = hub
-        if self._look is not None:
-            self._look.cancel()
-        self._look, self._looks_soon = None, False
+        self._wait_no_more()
         self._alarms.meet(hub)
         self._bell.listen(hub, self._settle)
         self._bell.ring()
@@ -155,6 +158,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         is a connection, and trying to would end the worker: what ends meanwhile comes back, and is recognised.
         """
         self._freed = 0
+        self._wait_no_more()
         self._engine.drop_connections()
         semaphore = self.options.get("semaphore")
         for job in self._jobs.values():
@@ -174,6 +178,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
         In a cold shutdown those that have a place are given up as well, before their messages go back.
         """
+        self._closes = True
+        self._wait_no_more()
         self._aside(self.health.stops, "health.touch_failed")
         if (semaphore := self.options.get("semaphore")) is not None:
             semaphore.clear()
@@ -253,7 +259,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
                 self._begin(job)
         except Exception as error:  # such as no more threads; it ends this job, not the loop
             logger.exception("job.not_begun job=%s", job.args[1])
-            self._hand_over(job, None, lost(error))
+            self._done.put(End(job, None, lost(error)))
+            self._bell.ring()
         return job
 
     def taken(self, queue: str) -> int:
@@ -276,7 +283,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def _begin(self, job: Job) -> None:
         begin = getattr(job.task, "begin", None)
         if begin is None:
-            threading.Thread(target=self._run, args=(job,), name=f"task-{job.pid}", daemon=True).start()
+            threading.Thread(target=self._run_together, args=([job],), name=f"task-{job.pid}", daemon=True).start()
             return
         job.future = self._begun(begin, job)
         job.stage = Stage(job.args[1], self._engine, job.future, job.tag)
@@ -334,7 +341,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def _settle(self) -> None:
         """Tell Celery of the jobs that have ended, then give their places to those that wait."""
-        self._looks_soon = False
+        self._looks_soon = False  # until it is known whether there will be a look
         self._bell.clear()
         with contextlib.suppress(queue.Empty):
             while True:
@@ -344,14 +351,19 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             self._freed -= 1
             if semaphore is not None:
                 semaphore.release()
-        if len(self._jobs) >= self.limit and self._hub is not None:
-            if self._look is None:
-                self._look = self._hub.call_later(TOGETHER_S, self._ring_for_the_rest)
-            self._looks_soon = True  # set last: who sees it knows that what it has put down will be found
+        if len(self._jobs) < self.limit or self._closes or self._hub is None:
+            self._gather()
+            return
+        if self._look is None:
+            self._look = self._hub.call_later(TOGETHER_S, self._wait_no_more)
+        self._looks_soon = True  # set last: who sees it knows that what it has put down will be found
 
-    def _ring_for_the_rest(self) -> None:
+    def _wait_no_more(self) -> None:
+        """Let those that wait for others be finished; a loop that is lost, or ends, has lost its timers."""
+        if self._look is not None:
+            self._look.cancel()
         self._look, self._looks_soon = None, False
-        self._bell.ring()  # settling belongs to a reader (worker.bell)
+        self._gather()
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended: acknowledge, send events, count."""
@@ -377,15 +389,62 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     # ------------------------------------------------------------------------------- completion and body threads
 
     def _enter_body(self, job: Job) -> None:
-        if job.pid in self._jobs and self._finishers is not None:
-            self._finishers.submit(lambda: self._run(job))
+        """Have the job finished, by itself or with others that have ended."""
+        if job.pid in self._jobs:
+            self._ended.put(job)
+            if not self._looks_soon or self._ended.qsize() >= self.limit // 4:
+                self._gather()
 
-    def _run(self, job: Job) -> bool:
-        """Run Celery's tracer; whatever happens ends in the queue of completions. False when the job was given up.
+    def _gather(self) -> None:
+        jobs = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                jobs.append(self._ended.get_nowait())
+        if jobs and self._finishers is not None:
+            self._finishers.submit(functools.partial(self._run_together, jobs))
+
+    def _run_together(self, jobs: Sequence[Job]) -> bool:
+        """Run Celery's tracer for each job, then store their outcomes. False when one was given up in the middle.
+
+        Then this thread has been replaced, and what it has not begun is for another.
+        """
+        outcomes: list[Outcome] = []
+        ends: list[End] = []
+        given_up = False
+        for number, job in enumerate(jobs, 1):
+            if len(jobs) > 1 and job.stage is not None:
+                job.stage.together = outcomes
+            if (end := self._run(job)) is not None:
+                ends.append(end)
+            if given_up := job.body.given_up:
+                for later in jobs[number:]:
+                    self._ended.put(later)
+                self._gather()
+                break
+        refused = self._store(outcomes) if outcomes else {}
+        for end in ends:
+            error = refused.get(end.job.args[1])
+            self._done.put(end if error is None else End(end.job, None, sent_back(error)))
+        self._bell.ring()
+        return not given_up
+
+    def _store(self, outcomes: Sequence[Outcome]) -> dict[str, Exception]:
+        """Store the outcomes; return why not, by job, where that cannot be."""
+        try:
+            refused: dict[str, Exception] = self.app.backend.store_together(outcomes)
+        except Exception as error:  # noqa: BLE001 - it ends these jobs, not the thread
+            refused = {outcome.stage.job_id: error for outcome in outcomes}
+        for job_id, why in refused.items():
+            logger.error("job.not_stored job=%s error=%r", job_id, why)
+        return refused
+
+    def _run(self, job: Job) -> "End | None":
+        """Run Celery's tracer; return how the job ended, or None when it was given up.
 
         A soft limit strikes once and may do so anywhere in here. ``Interrupted`` may as well, after the job was given
         up and its outcome does not matter any more.
         """
+        done = None
         with contextlib.suppress(Interrupted):
             try:
                 job.body.enter()
@@ -398,15 +457,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
                     break
                 except SoftTimeLimitExceeded:  # in the last moment: the outcome stands
                     continue
-            if done is not None:
-                self._hand_over(job, *done)
-        return not job.body.given_up
-
-    def _hand_over(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
-        """Put down how a job ended. While all places are taken there is work enough, so a few ends wait for another."""
-        self._done.put((job, returned, problem))
-        if not self._looks_soon or self._done.qsize() >= self.limit // 4:
-            self._bell.ring()
+            return None if done is None else End(job, *done)
+        return None
 
     @staticmethod
     def _trace(job: Job) -> tuple[Any, ExceptionInfo | None]:
@@ -417,7 +469,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         except Interrupted:
             raise
         except UNREACHABLE as error:  # no outcome could be stored, so the job goes back to the queue
-            return None, as_another(Reject(error, requeue=True), error)
+            return None, sent_back(error)
         except (MemoryError, SoftTimeLimitExceeded) as error:
             return None, lost(error)
         except Exception:  # noqa: BLE001

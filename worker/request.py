@@ -11,13 +11,14 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery.worker.request import Request
 from celery.worker.state import revoked
 from redis.exceptions import RedisError
 
 from producer import blobs
+from producer.scripts import Command
 from producer.wire import SENT_AT_HEADER, describe_images
 from worker.clock import ahead, redis_clock
 from worker.ending import Remains
@@ -35,6 +36,7 @@ class Stage:
         future: settled.
         tag: delivery tag of the message, where acknowledging may be part of the job's end.
         ended: what was removed with the job's outcome; None until that is stored.
+        together: where its outcome waits for those of other jobs; None if it is stored at once.
     """
 
     job_id: str
@@ -42,6 +44,12 @@ class Stage:
     future: Future[Any]
     tag: str | None = None
     ended: Remains | None = None
+    together: "list[Outcome] | None" = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job's outcome waits to be stored."""
+        return self.together is not None and any(outcome.stage is self for outcome in self.together)
 
     def remains(self, request: Any) -> Remains:
         """Tell what goes when the job's outcome is stored; ``request`` is Celery's context of it.
@@ -52,6 +60,20 @@ class Stage:
         buried = getattr(self.future, "is_buried", False)  # then the dead list has the images
         more = request.chord or request.errbacks
         return Remains(queue, () if buried else blobs.refs_of(request.args), None if more else self.tag)
+
+
+class Outcome(NamedTuple):
+    """What is to be stored of a job, and removed with it.
+
+    Attributes:
+        stage: the job's.
+        remains: what goes.
+        command: what does both.
+    """
+
+    stage: Stage
+    remains: Remains
+    command: Command
 
 
 #: The stage of the job whose body this thread runs. Not in Celery's request: whatever is added there goes out again as

@@ -9,6 +9,7 @@ Mirrors celery 5.7 ``celery.backends.redis`` (``RedisBackend._get_client``, ``co
 """
 
 import functools
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +17,11 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
+from producer.scripts import Command
 from worker.ending import Ending
 from worker.insist import InsistentRedis
 from worker.lines import Lines
-from worker.request import current_stage
+from worker.request import Outcome, current_stage
 
 #: Where a result says what its job belongs to, and the name of that in Celery's context of the job.
 _KIN = {"group_id": "group", "parent_id": "parent_id"}
@@ -76,10 +78,36 @@ class _Persistent:
         outcome = self.encode({**meta, "task_id": task_id})
         stage = current_stage(task_id) if state in self.READY_STATES else None
         remains = stage.remains(request) if stage is not None else None
-        self.ending(task_id, remains, outcome, self.expires or 0)
-        if stage is not None:
-            stage.ended = remains
+        if stage is None or remains is None or stage.together is None or remains.tag is None:
+            self.ending(task_id, remains, outcome, self.expires or 0)  # something may be to follow at once
+            if stage is not None:
+                stage.ended = remains
+        else:
+            command = self.ending.command(task_id, remains, outcome, self.expires or 0)
+            stage.together.append(Outcome(stage, remains, command))
         return result
+
+    def store_together(self: Any, outcomes: Sequence[Outcome]) -> dict[str, Exception]:
+        """Store what was kept back for this, in one round trip; return why not, by job, where Redis refuses for good.
+
+        As Celery does with a single one, it is tried again for as long as the reason is one that will pass.
+        """
+        errors = self._ensure_retryable(self._end_together, [one.command for one in outcomes])
+        refused = {}
+        for outcome, error in zip(outcomes, errors, strict=True):
+            stage = outcome.stage
+            if error is None:
+                stage.ended = outcome.remains
+                stage.engine.forget(stage.job_id)
+            else:
+                refused[stage.job_id] = error
+        return refused
+
+    def _end_together(self: Any, commands: Sequence[Command]) -> list[Exception | None]:
+        errors: list[Exception | None] = self.ending.together(commands)
+        if passing := next((error for error in errors if isinstance(error, self.connection_errors)), None):
+            raise passing
+        return errors
 
 
 class Results(_Persistent, RedisBackend):  # type: ignore[misc]

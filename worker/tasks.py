@@ -111,9 +111,12 @@ class DetectTask(Task):  # type: ignore[misc]
         return time.monotonic() - outcome.done_at + sum(outcome.timings_ms.values()) / 1000
 
     def after_return(self, status: str, retval: Any, task_id: str, *_: Any) -> None:
-        """Once the outcome is stored, and the job with it gone from Redis, let the detector forget it."""
+        """Once the outcome is stored, and the job with it gone from Redis, let the detector forget it.
+
+        An outcome that is to be stored together with others is not yet; whoever stores them sees to the rest.
+        """
         stage = current_stage(self.request.id)
-        if stage is not None:
+        if stage is not None and not stage.waits:
             if stage.ended is None:
                 stage.engine.finish(task_id, stage.remains(self.request)._replace(tag=None))
             stage.engine.forget(task_id)

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.app.task import Context
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from producer import Client, blobs
 from producer.books import BYTES_KEY, SIZES_KEY
@@ -18,7 +22,8 @@ from tests.integration.kit import small_picture
 from tests.waiting import eventually
 from worker.ending import REVOKED, SUCCESS, Ending, Remains
 from worker.lines import Lines
-from worker.request import Stage
+from worker.request import Outcome, Stage, staged
+from worker.results import Results
 
 QUEUE = "detect.blazeface_short"
 GOOD = SUCCESS + b', "result": 1}'
@@ -123,6 +128,46 @@ def test_a_job_that_is_on_no_books_can_end(redis: Redis, ending: Ending) -> None
     ending("job", Remains(None, ["fleet:blob:x"], "tag"), BAD)
     assert not redis.exists("fleet:blob:x", "unacked")
     assert redis.ttl(meta_key("job")) == -1
+
+
+def test_what_ends_together_ends_in_one_round_trip(
+    redis: Redis, ending: Ending, client: Client, picture: bytes
+) -> None:
+    """Given three jobs of which the books of one are broken, then the others end, and that one is told apart."""
+    jobs = [client.submit(picture).id for _ in range(2)]
+    redis.set(ledger_key("detect.broken"), "no sorted set")
+    remains = [Remains(QUEUE, (), None), Remains("detect.broken", (), None), Remains(QUEUE, (), None)]
+    commands = [ending.command(*one, GOOD, 60) for one in zip([jobs[0], "broken", jobs[1]], remains, strict=True)]
+    client.close()  # its pings would count
+    ending("other", None, GOOD, 60)  # so that there is a connection, and the server knows the script
+
+    before = redis.info("stats")["total_reads_processed"]
+    errors = ending.together(commands)
+    assert redis.info("stats")["total_reads_processed"] - before == 2, "that, and this question"
+
+    assert [type(error) for error in errors] == [type(None), ResponseError, type(None)]
+    assert redis.mget(map(meta_key, jobs)) == [GOOD, GOOD]
+    assert not redis.exists(JOBS_KEY, ledger_key(QUEUE))
+
+
+def test_an_outcome_that_is_kept_back_is_stored_with_the_others(own_server: str, redis: Redis) -> None:
+    """Given two stages whose outcomes wait, then nothing is stored until both are; and each job is forgotten then."""
+    forgotten: list[str] = []
+    engine = SimpleNamespace(forget=forgotten.append)
+    together: list[Outcome] = []
+    with Celery() as app:
+        results = Results(app=app, url=own_server)
+        stages = [Stage(name, engine, Future(), tag=name, together=together) for name in ("a", "b")]
+        for stage in stages:
+            with staged(stage):
+                results.store_result(stage.job_id, 1, "SUCCESS", request=Context(delivery_info={}))
+            assert stage.waits
+        assert (redis.exists(meta_key("a")), forgotten) == (0, [])
+        assert results.store_together(together) == {}
+        results.lines.close()
+    assert redis.exists(meta_key("a"), meta_key("b")) == 2
+    assert forgotten == ["a", "b"]
+    assert [stage.ended.tag for stage in stages if stage.ended] == ["a", "b"]
 
 
 @pytest.mark.parametrize("more", [{"chord": {"task": "t"}}, {"errbacks": [{"task": "t"}]}])

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.integration.kit import USER_TASKS, Fleet
+from producer.wire import JOBS_KEY, ledger_key
+from tests.integration.kit import QUEUE, USER_TASKS, Fleet, faces
 from tests.waiting import eventually
 
 #: So many that ends wait for each other.
@@ -32,3 +33,23 @@ def test_many_short_jobs_pass_through_the_one_place_that_is_left(fleet: Fleet) -
     for gate in gates:
         gate.open()
     eventually(lambda: not fleet.unacked(), "the acknowledgements")
+
+
+def test_an_inference_that_ends_alone_in_a_full_worker_is_answered(fleet: Fleet) -> None:
+    """Given all places but one taken for long, then each image in the last one has its answer."""
+    gates = [fleet.gate().entered() for _ in range(PLACES - 1)]
+    jobs = [fleet.detect() for _ in range(10)]
+    assert [faces(job.get(timeout=30)) for job in jobs] == [1] * 10
+    for gate in gates:
+        gate.open()
+    eventually(lambda: not fleet.unacked(), "the acknowledgements")
+
+
+def test_inferences_that_end_together_are_answered_once_each(fleet: Fleet) -> None:
+    """Given many more images than places, some bad, then each has one outcome, and nothing is left of any."""
+    jobs = [fleet.detect(fleet.image if number % 5 else {"data": "AAAA"}) for number in range(200)]
+    eventually(lambda: all(job.ready() for job in jobs), "every answer", 60)
+    assert [job.state for job in jobs] == [("SUCCESS" if number % 5 else "FAILURE") for number in range(200)]
+    eventually(lambda: not fleet.unacked() and not fleet.queued(), "the acknowledgements")
+    assert not fleet.redis.exists(JOBS_KEY, ledger_key(QUEUE))
+    assert not fleet.redis.keys("fleet:begun:*")
