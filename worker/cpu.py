@@ -89,9 +89,13 @@ def arrangement(together: Sequence[float], apart: Sequence[float], cores: int) -
     ratios = [one / other for one, other in zip(apart, together, strict=False)]
     times, apart_won = statistics.median(ratios), sum(ratio > 1 for ratio in ratios)
     least = len(ratios) - len(ratios) // 5
-    if len(ratios) < 3 or abs(times - 1) < WORTH or max(apart_won, len(ratios) - apart_won) < least:
-        few = ", too few rounds to tell" if len(ratios) < 3 else ": no clear difference; one process needs less memory"
-        return f"one process a core does {times:.2f} times what one process with several streams does{few}."
+    said = f"one process a core does {times:.2f} times what one process with several streams does"
+    if len(ratios) < 3:
+        return f"{said}, too few rounds to tell."
+    if abs(times - 1) < WORTH:
+        return f"{said}: no clear difference; one process needs less memory."
+    if max(apart_won, len(ratios) - apart_won) < least:
+        return f"{said} by the median, and more in {apart_won} of {len(ratios)} rounds: run more of them to tell."
     if times > 1:
         return (
             f"one process a core with one stream each is faster, {times:.2f} times. For workers: {cores} of them with "
