@@ -124,9 +124,11 @@ class Lines:
     def _take(self) -> "_Line":
         if self._closed:
             raise RedisConnectionError("the connections are closed")
-        try:
-            line = self._free.pop()
-        except IndexError:
+        line = None
+        with contextlib.suppress(IndexError):
+            while (line := self._free.pop()).generation != self._generation:  # put back while all were dropped
+                line.connection.disconnect()
+        if line is None or line.generation != self._generation:
             line = _Line(self._pool.connection_class(**self._pool.connection_kwargs), self._generation)
             with self._lock:
                 self._all.add(line.connection)
@@ -257,7 +259,7 @@ def _wait_in_the_kernel(own: socket.socket | None, limit_s: float | None) -> Non
     which asks again and again, and for sockets of another kind, such as gevent's.
     """
     is_plain = isinstance(own, _socket.socket) and not isinstance(own, ssl.SSLSocket)
-    if own is None or limit_s is None or not is_plain or sys.platform != "linux":
+    if own is None or not limit_s or not is_plain or sys.platform != "linux":
         return
     whole = int(limit_s)
     limit = struct.pack("ll", whole, int((limit_s - whole) * 1_000_000))

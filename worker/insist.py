@@ -1,9 +1,10 @@
 """A Redis client that may write when the server's memory is full.
 
-Stage: under all that a worker says to Redis. Redis with ``noeviction`` refuses every write once its memory is full. To
-the clients this is the sign to wait; but a worker that cannot note what it holds, nor store a result, never makes room
-either. What a worker writes is small, and each job that ends leaves Redis emptier, for its image goes. So what was
-refused for want of memory is written by a script that may exceed the limit (``allow-oom``, Redis 7 and later).
+Stage: under what a worker says to Redis by redis-py's client; :mod:`worker.lines` is under the rest. Redis with
+``noeviction`` refuses every write once its memory is full. To the clients this is the sign to wait; but a worker that
+cannot note what it holds, nor store a result, never makes room either. What a worker writes is small, and each job
+that ends leaves Redis emptier, for its image goes. So what was refused for want of memory is written by a script that
+may exceed the limit (``allow-oom``, Redis 7 and later).
 
 A worker that was told to end now asks a server that is silent once, and not for each thing that it would put in order.
 

@@ -9,10 +9,16 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo
-from celery.exceptions import Reject, WorkerLostError
+from celery.exceptions import BackendError, Reject, WorkerLostError
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.bodies import Body
 from worker.request import Stage
+
+#: What Celery's tracer raises when Redis could not be reached to store an outcome.
+UNREACHABLE = (OSError, BackendError, OperationalError, RedisConnectionError, RedisTimeoutError)
 
 
 class Job:
@@ -109,9 +115,18 @@ def lost(error: BaseException) -> ExceptionInfo:
     return as_another(WorkerLostError(repr(error)), error)
 
 
-def sent_back(error: BaseException) -> ExceptionInfo:
-    """Give what makes Celery put a message back: no outcome could be stored."""
-    return as_another(Reject(error, requeue=True), error)
+def not_stored(error: Exception) -> ExceptionInfo:
+    """Give what Celery is told when no outcome could be stored.
+
+    Where Redis was not reached the message goes back to the queue; what it refuses for good it would refuse again, so
+    that is what the job ends with.
+    """
+    if isinstance(error, UNREACHABLE):
+        return as_another(Reject(error, requeue=True), error)
+    try:
+        raise error
+    except type(error):
+        return ExceptionInfo()
 
 
 def as_another(error: Exception, cause: BaseException) -> ExceptionInfo:

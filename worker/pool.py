@@ -37,16 +37,12 @@ from billiard.einfo import ExceptionInfo
 from celery import signals
 from celery.concurrency.base import BasePool
 from celery.exceptions import (
-    BackendError,
     SoftTimeLimitExceeded,
     WorkerShutdown,
     WorkerTerminate,
 )
 from celery.platforms import EX_FAILURE
 from celery.worker import state
-from kombu.exceptions import OperationalError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producer.wire import ANNOUNCE_EVERY_S
 from worker import cpu, models, opening, settings
@@ -54,7 +50,7 @@ from worker.alarms import Alarms
 from worker.bell import Bell
 from worker.bodies import Finishers, Interrupted
 from worker.health import SIGN_EVERY_S, Health
-from worker.jobs import End, Job, failed, give_back, lost, sent_back, unwind
+from worker.jobs import UNREACHABLE, End, Job, failed, give_back, lost, not_stored, unwind
 from worker.request import Outcome, Stage, staged
 from worker.stops import Stops
 
@@ -69,12 +65,9 @@ TOGETHER_S = 0.02
 #: Seconds between two looks whether a place that was kept for others may be given away.
 LOOK_EVERY_S = 0.5
 
-#: A body behind a stage that has run for less than this is not interrupted when its job is given up: it is storing a
-#: result, and an exception in the middle of that could leave a lock or a connection behind.
+#: A body behind a stage that has run for less than this is not interrupted when its job is given up: it may be storing
+#: a result, and an exception in the middle of that could leave a lock or a connection behind.
 SPARED_S = 1.0
-
-#: What leaves Celery's tracer when Redis could not be reached to store an outcome.
-UNREACHABLE = (OSError, BackendError, OperationalError, RedisConnectionError, RedisTimeoutError)
 
 
 class DetectionPool(BasePool):  # type: ignore[misc]
@@ -390,10 +383,14 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def _enter_body(self, job: Job) -> None:
         """Have the job finished, by itself or with others that have ended."""
-        if job.pid in self._jobs:
-            self._ended.put(job)
-            if not self._looks_soon or self._ended.qsize() >= self.limit // 4:
-                self._gather()
+        if job.pid not in self._jobs or self._finishers is None:
+            return
+        if not getattr(job.task, "brief", False):  # its body may take long, and would hold up the others
+            self._finishers.submit(functools.partial(self._run_together, [job]))
+            return
+        self._ended.put(job)
+        if not self._looks_soon or self._ended.qsize() >= self.limit // 4:
+            self._gather()
 
     def _gather(self) -> None:
         jobs = []
@@ -421,17 +418,21 @@ class DetectionPool(BasePool):  # type: ignore[misc]
                     self._ended.put(later)
                 self._gather()
                 break
-        refused = self._store(outcomes) if outcomes else {}
+        refused = self._store(outcomes, jobs) if outcomes else {}
+        outcomes.clear()  # a ring: each stage holds the list, and the list all stages
         for end in ends:
             error = refused.get(end.job.args[1])
-            self._done.put(end if error is None else End(end.job, None, sent_back(error)))
+            self._done.put(end if error is None else End(end.job, None, not_stored(error)))
         self._bell.ring()
         return not given_up
 
-    def _store(self, outcomes: Sequence[Outcome]) -> dict[str, Exception]:
-        """Store the outcomes; return why not, by job, where that cannot be."""
+    def _store(self, outcomes: Sequence[Outcome], jobs: Sequence[Job]) -> dict[str, Exception]:
+        """Store the outcomes, but for those of jobs that are given up; return why not, by job, where that cannot be."""
+        pids = {job.args[1]: job.pid for job in jobs}
         try:
-            refused: dict[str, Exception] = self.app.backend.store_together(outcomes)
+            refused: dict[str, Exception] = self.app.backend.store_together(
+                outcomes, lambda job_id: pids[job_id] in self._jobs
+            )
         except Exception as error:  # noqa: BLE001 - it ends these jobs, not the thread
             refused = {outcome.stage.job_id: error for outcome in outcomes}
         for job_id, why in refused.items():
@@ -442,7 +443,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         """Run Celery's tracer; return how the job ended, or None when it was given up.
 
         A soft limit strikes once and may do so anywhere in here. ``Interrupted`` may as well, after the job was given
-        up and its outcome does not matter any more.
+        up and its outcome does not matter any more: it is not stored if it was kept back.
         """
         done = None
         with contextlib.suppress(Interrupted):
@@ -468,8 +469,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
                 return job.target(*job.args), None
         except Interrupted:
             raise
-        except UNREACHABLE as error:  # no outcome could be stored, so the job goes back to the queue
-            return None, sent_back(error)
+        except UNREACHABLE as error:
+            return None, not_stored(error)
         except (MemoryError, SoftTimeLimitExceeded) as error:
             return None, lost(error)
         except Exception:  # noqa: BLE001

@@ -9,7 +9,8 @@ Mirrors celery 5.7 ``celery.backends.redis`` (``RedisBackend._get_client``, ``co
 """
 
 import functools
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,11 +18,12 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
-from producer.scripts import Command
 from worker.ending import Ending
 from worker.insist import InsistentRedis
 from worker.lines import Lines
 from worker.request import Outcome, current_stage
+
+logger = logging.getLogger(__name__)
 
 #: Where a result says what its job belongs to, and the name of that in Celery's context of the job.
 _KIN = {"group_id": "group", "parent_id": "parent_id"}
@@ -73,41 +75,58 @@ class _Persistent:
     def _store_result(
         self: Any, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **_: Any
     ) -> Any:
-        """Store an outcome. With that of a job whose stage ran here goes all that was kept for the job."""
+        """Store an outcome, or keep it back for :meth:`store_together`.
+
+        With that of a job whose stage ran here goes all that was kept for the job.
+        """
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         outcome = self.encode({**meta, "task_id": task_id})
         stage = current_stage(task_id) if state in self.READY_STATES else None
         remains = stage.remains(request) if stage is not None else None
-        if stage is None or remains is None or stage.together is None or remains.tag is None:
-            self.ending(task_id, remains, outcome, self.expires or 0)  # something may be to follow at once
-            if stage is not None:
-                stage.ended = remains
-        else:
+        together = stage.together if stage is not None and self is self.app.backend else None
+        if stage is not None and remains is not None and remains.tag is not None and together is not None:
             command = self.ending.command(task_id, remains, outcome, self.expires or 0)
-            stage.together.append(Outcome(stage, remains, command))
+            together.append(Outcome(stage, remains, command))
+            return result
+        self.ending(task_id, remains, outcome, self.expires or 0)  # something may be to follow at once
+        if stage is not None:
+            stage.ended = remains
         return result
 
-    def store_together(self: Any, outcomes: Sequence[Outcome]) -> dict[str, Exception]:
-        """Store what was kept back for this, in one round trip; return why not, by job, where Redis refuses for good.
+    def store_together(
+        self: Any, outcomes: Sequence[Outcome], is_wanted: Callable[[str], bool]
+    ) -> dict[str, Exception]:
+        """Store what was kept back for this, in one round trip; return why not, by job, where Redis refuses.
 
-        As Celery does with a single one, it is tried again for as long as the reason is one that will pass.
+        It is tried again for as long as the reason is one that will pass, as Celery does with a single one.
+
+        Args:
+            outcomes: of the jobs that ended together.
+            is_wanted: asked before each try about a job's id; another outcome may stand by then.
         """
-        errors = self._ensure_retryable(self._end_together, [one.command for one in outcomes])
         refused = {}
-        for outcome, error in zip(outcomes, errors, strict=True):
+        for outcome, error in self._ensure_retryable(self._end_together, outcomes, is_wanted):
             stage = outcome.stage
-            if error is None:
-                stage.ended = outcome.remains
-                stage.engine.forget(stage.job_id)
-            else:
+            if error is not None:
                 refused[stage.job_id] = error
+                continue
+            stage.ended = outcome.remains
+            try:
+                stage.engine.forget(stage.job_id)
+            except Exception:
+                logger.exception("job.not_forgotten job=%s", stage.job_id)
         return refused
 
-    def _end_together(self: Any, commands: Sequence[Command]) -> list[Exception | None]:
-        errors: list[Exception | None] = self.ending.together(commands)
+    def _end_together(
+        self: Any, outcomes: Sequence[Outcome], is_wanted: Callable[[str], bool]
+    ) -> list[tuple[Outcome, Exception | None]]:
+        wanted = [outcome for outcome in outcomes if is_wanted(outcome.stage.job_id)]
+        if not wanted:
+            return []
+        errors = self.ending.together([outcome.command for outcome in wanted])
         if passing := next((error for error in errors if isinstance(error, self.connection_errors)), None):
             raise passing
-        return errors
+        return list(zip(wanted, errors, strict=True))
 
 
 class Results(_Persistent, RedisBackend):  # type: ignore[misc]

@@ -29,7 +29,8 @@ class DetectTask(Task):  # type: ignore[misc]
     """A task whose images go through the detector before its body runs.
 
     Any task of this pool may have such a stage: ``begin(engine, request) -> Future``, called on the event loop and so
-    never blocking; the body finds the settled future with :func:`worker.request.current_stage`.
+    never blocking; the body finds the settled future with :func:`worker.request.current_stage`. If the body only builds
+    a result, ``brief=True`` lets the pool run it after those of other jobs, on the same thread.
     """
 
     abstract = True
@@ -148,13 +149,13 @@ def _epoch(expires: Any) -> float | None:
         return None
 
 
-@shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT)
+@shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT, brief=True)
 def detect(self: DetectTask, *_: Any, **__: Any) -> ShownResult:
     """Detect the objects of one image: ``fleet.detect(image, **options)``; see :mod:`producer.wire`."""
     return ShownResult(self.result_of(self.outcomes()[0]).to_json())
 
 
-@shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT_MANY, batch=True)
+@shared_task(bind=True, base=DetectTask, name=wire.TASK_DETECT_MANY, batch=True, brief=True)
 def detect_many(self: DetectTask, *_: Any, **__: Any) -> ShownResults:
     """Detect the objects of several images: a result or ``{"error": {...}}`` for each, in their order."""
     return ShownResults(self.item_of(outcome) for outcome in self.outcomes())

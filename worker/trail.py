@@ -67,7 +67,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A job that has ended: its outcome is stored, or it goes on as a retry.
+    """A job that has ended: its outcome is stored, or will be in a moment, or it goes on as a retry.
 
     Attributes:
         job: its id.
@@ -92,7 +92,7 @@ Listener: TypeAlias = Callable[[Ended], None]
 class Trail:
     """Remembers the last images and tells listeners of every job that has ended. Thread-safe.
 
-    Listeners are called on the thread that ended the job, after the outcome is stored, and must be quick.
+    Listeners are called on the thread that ended the job, and must be quick.
     """
 
     def __init__(self, models: Iterable[str], *, remembered: int = REMEMBERED) -> None:
