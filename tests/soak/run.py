@@ -28,8 +28,8 @@ from tests.waiting import eventually
 
 PRODUCERS = 2
 
-#: Connections to Redis of one worker, and of everything else.
-CONNECTIONS_A_WORKER = 16
+#: Connections to Redis of one worker (18 when it has connected anew, however often), and of everything else.
+CONNECTIONS_A_WORKER = 20
 OTHER_CONNECTIONS = 12
 
 #: What a producer or the server may grow by between its middle and its end.
