@@ -37,6 +37,12 @@ def test_nothing_to_be_found_is_refused():
         agreement([rows(), rows()], [rows(CAT), rows()])
 
 
+def test_seven_of_ten_boxes_reach_a_recall_of_70_percent():
+    """Given a recall that is a hair below the float of its hundredth, then it counts: 71 of 101."""
+    boxes = [(0, 1, 100 * n, 0, 100 * n + 50, 50) for n in range(10)]
+    assert mean_average_precision([rows(*boxes)], [rows(*boxes[:7])], 0.5) == pytest.approx(71 / 101)
+
+
 def test_half_of_the_boxes_are_half_of_the_recalls():
     """Given one of two boxes found, then precision is 1 up to a recall of a half: 51 of 101."""
     other = (0, 1, 500, 0, 600, 100)
