@@ -428,11 +428,12 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def _store(self, outcomes: Sequence[Outcome], jobs: Sequence[Job]) -> dict[str, Exception]:
         """Store the outcomes, but for those of jobs that are given up; return why not, by job, where that cannot be."""
-        pids = {job.args[1]: job.pid for job in jobs}
+
+        def is_wanted(job_id: str) -> bool:  # a job that was delivered twice may be here twice
+            return any(job.args[1] == job_id and job.pid in self._jobs for job in jobs)
+
         try:
-            refused: dict[str, Exception] = self.app.backend.store_together(
-                outcomes, lambda job_id: pids[job_id] in self._jobs
-            )
+            refused: dict[str, Exception] = self.app.backend.store_together(outcomes, is_wanted)
         except Exception as error:  # noqa: BLE001 - it ends these jobs, not the thread
             refused = {outcome.stage.job_id: error for outcome in outcomes}
         for job_id, why in refused.items():
