@@ -21,6 +21,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from worker.ending import Ending
 from worker.insist import InsistentRedis
 from worker.lines import Lines
+from worker.patience import passes
 from worker.request import Outcome, current_stage
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ class _Persistent:
 
     def _get_client(self) -> type[Redis]:
         return InsistentRedis
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Tell whether to store again what was not."""
+        return passes(exc) or bool(super().exception_safe_to_retry(exc))  # type: ignore[misc]
 
     @functools.cached_property
     def lines(self) -> Lines:
@@ -124,8 +129,9 @@ class _Persistent:
         if not wanted:
             return []
         errors = self.ending.together([outcome.command for outcome in wanted])
-        if passing := next((error for error in errors if isinstance(error, self.connection_errors)), None):
-            raise passing
+        for error in errors:
+            if error is not None and self.exception_safe_to_retry(error):
+                raise error
         return list(zip(wanted, errors, strict=True))
 
 
