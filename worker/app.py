@@ -91,7 +91,13 @@ def _queue(name: str) -> Queue:
 
 codecs.install()
 logs.follow()
-app = Celery("fleet", include=["worker.tasks"], amqp="worker.broker:FleetAMQP", control="worker.mingle:FleetControl")
+app = Celery(
+    "fleet",
+    include=["worker.tasks"],
+    amqp="worker.broker:FleetAMQP",
+    control="worker.mingle:FleetControl",
+    events="worker.dispatcher:FleetEvents",
+)
 app.config_from_object("worker.celeryconfig")
 app.add_defaults(keys)
 app.steps["consumer"].add(LeaseRenewal)

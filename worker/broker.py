@@ -8,8 +8,8 @@ kombu 5.7 parses a message inside the event loop. One that is not JSON, or has n
 ``ValueError`` ends the worker, a ``KeyError`` counts as a lost connection, and the message comes back for ever.
 It also fetches one message at a time, and notes each by itself; here a few come with one BLMPOP, noted in one step.
 
-Mirrors kombu 5.7: ``kombu.transport.redis.Channel`` (``_brpop_start``, ``_brpop_read``, ``_receive_one``), ``QoS`` of
-the same module, ``kombu.Connection.get_transport_cls``.
+Mirrors kombu 5.7: ``kombu.transport.redis.Channel`` (``_brpop_start``, ``_brpop_read``, ``_receive_one``,
+``_put_fanout``), ``QoS`` of the same module, ``kombu.Connection.get_transport_cls``.
 """
 
 import functools
@@ -26,6 +26,7 @@ from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from producer.wire import MAX_HELD_BYTES
@@ -195,6 +196,16 @@ class GuardedChannel:
             except Exception:
                 logger.exception("message.not_delivered queue=%s bytes=%d", queue, size)
 
+    def _put_fanout(self: Any, exchange: str, message: Any, routing_key: str, **kwargs: Any) -> None:
+        """Publish, and note how many heard it, which kombu does not."""
+        if kwargs.get("_publish_batch") is not None:  # sent later, with others
+            super()._put_fanout(exchange, message, routing_key, **kwargs)  # type: ignore[misc]
+            return
+        payload = dumps(message)
+        with self.conn_or_acquire() as client:
+            topics = self._get_publish_topics(exchange, routing_key)
+            self.connection.client.heard_by = sum(client.publish(topic, payload) for topic in topics)
+
     def _receive_one(self: Any, client: Any) -> Any:
         """Hear one broadcast: control commands and other workers' events. A bad one is lost, and nothing else."""
         try:
@@ -217,6 +228,9 @@ def guarded(transport: type) -> type:
 
 class GuardedConnection(Connection):
     """A connection whose transport is guarded, whatever its URL says, also after a failover."""
+
+    #: How many subscribers got the broadcast that was published last; None where the broker does not tell.
+    heard_by: int | None = None
 
     def get_transport_cls(self) -> type:
         """Return the guarded class of the transport that the URL names."""

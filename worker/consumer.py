@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 #: Longest time that an event waits for others. Celery's own consumer sends what there is at every turn of the loop,
 #: which is a message for one or two events, and a sixth of the loop's time where jobs are short (docs/performance.md).
-EVENTS_WITHIN_S = 0.1
+EVENTS_WITHIN_S = 0.25
 
 #: Seconds between two tries to connect: at first, more each time, and at most. Celery's own grow to half a minute,
 #: for which a fleet then waits for a server that is back.
@@ -52,7 +52,7 @@ class FleetConsumer(GuardedConsumer):
         return connection
 
     def on_send_event_buffered(self) -> None:
-        """Send what is buffered a little later; Celery itself sends when 24 events wait.
+        """Send what is buffered a little later.
 
         A loop that was reset has lost its timers, so a time that has passed counts as no timer at all. A worker that
         ends has no later: Flower would show its last jobs as active for ever.

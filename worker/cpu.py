@@ -22,6 +22,9 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 #: A difference between arrangements that is worth a change.
 WORTH = 0.03
 
+#: Jobs whose inference is over and that wait to be finished with others (:mod:`worker.pool`).
+FINISHING = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -54,7 +57,7 @@ def make_plan(settings: Settings, *, cgroup: Path = CGROUP) -> Plan:
     threads = max(1, math.ceil(least))
     others = len(settings.models) - 1
     decoders = (settings.decoders or max(2, min(8, threads))) + others
-    jobs = settings.jobs or 4 * threads + 2 * decoders
+    jobs = settings.jobs or 4 * threads + 2 * decoders + FINISHING
     decoding = "FLEET_DECODERS" if settings.decoders else "at least two, so that one can fetch while one decodes"
     if others:
         decoding += f"; {others} more, so that a model whose requests are all busy holds up no other"

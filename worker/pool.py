@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 FINISHERS = 2
 
 #: Longest wait, while all places are taken, of a job whose stage has ended for others.
-TOGETHER_S = 0.02
+TOGETHER_S = 0.06
 
 #: Seconds between two looks whether a place that was kept for others may be given away.
 LOOK_EVERY_S = 0.5
@@ -389,7 +389,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             self._finishers.submit(functools.partial(self._run_together, [job]))
             return
         self._ended.put(job)
-        if not self._looks_soon or self._ended.qsize() >= self.limit // 4:
+        if not self._looks_soon or self._ended.qsize() >= self.limit // 3:
             self._gather()
 
     def _gather(self) -> None:

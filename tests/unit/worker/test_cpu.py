@@ -151,8 +151,8 @@ def test_decode_threads_and_jobs_follow_the_threads_or_the_settings(host):
     """Every decision says why in a sentence of its own."""
     small, large, asked = host.plan(threads=1), host.plan(), host.plan(decoders=3, jobs=5)
 
-    assert (small.decoders, small.jobs) == (2, 8)
-    assert (large.decoders, large.jobs) == (8, 80)
+    assert (small.decoders, small.jobs) == (2, 12)
+    assert (large.decoders, large.jobs) == (8, 84)
     assert (asked.decoders, asked.jobs) == (3, 5)
     assert asked.why[1:] == ("3 decode threads: FLEET_DECODERS.", "5 jobs at once: FLEET_JOBS.")
     assert len(large.why) == 3
