@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from producer import address, blobs, wire
@@ -29,9 +29,10 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, network, tiles
+from worker import begins, deaths, decode, network, tiles
 from worker.admission import Admission, Line, Turn
 from worker.batches import BatchQueue, Requests
+from worker.begins import Begins, Begun
 from worker.cpu import Plan
 from worker.detecting import Detecting, Flight, answer_to, check_still_wanted, is_wanted
 from worker.ending import Ending, Remains
@@ -67,11 +68,12 @@ class Detector:
         self._redis = connect(settings.url, connections=plan.decoders + 3)
         self._lines = Lines(self._redis)
         self._ending = Ending(self._lines)
+        self._begins = Begins(self._redis, self._lines, most_bytes=self._limits.max_bytes)
         self._admission = Admission()
         self._tiled = Line(TILED_AT_ONCE)
         self._counted: set[str] = set()
         self._alone: dict[str, bool] = {}
-        self._threads = Lanes(plan.decoders, lanes=len(self.networks))
+        self._threads = Lanes(plan.decoders, lanes=len(self.networks), together=begins.TOGETHER)
         self._shares = Shares()
         self._closed = False
 
@@ -201,62 +203,81 @@ class Detector:
         else:
             detecting.add_done_callback(lambda _: self._admission.leave())
         try:
-            self._threads.submit(detecting.lane, self._open, detecting)
+            if detecting.request.redelivered:  # more is to be asked about it, and nobody waits for that
+                self._threads.submit(detecting.lane, self._open, [detecting])
+            else:
+                self._threads.gather(detecting.lane, self._open, detecting)
         except RuntimeError:  # the worker stops; what it held comes back to the queue
             detecting.settle_all(detecting.cancelled_by or Cancelled())
 
-    def _open(self, detecting: Detecting) -> None:
-        """Count a job as begun and go on with its images, unless it was answered before or has ended two workers."""
-        error, first = None, None
-        try:
-            error, first = self._enter(detecting)
-        except RedisError as problem:  # then it is a job like any other
-            logger.warning("job.not_counted job=%s error=%s", detecting.request.job_id, problem)
-        except Exception:
-            logger.exception("job.not_counted job=%s", detecting.request.job_id)
-        if error is not None:
-            detecting.settle_all(error)
+    def _open(self, group: Sequence[Detecting]) -> None:
+        """Count jobs as begun, and go on with the first; the others are next."""
+        replies = self._enter(group)
+        for detecting, said in reversed([*zip(group, replies, strict=True)][1:]):
+            try:
+                self._threads.submit(detecting.lane, self._go_on, detecting, said, first=True)
+            except RuntimeError:  # the worker stops
+                detecting.settle_all(detecting.cancelled_by or Cancelled())
+        self._go_on(group[0], replies[0])
+
+    def _go_on(self, detecting: Detecting, said: Begun | None) -> None:
+        """Go on with a job's images, unless it was answered before or has ended two workers."""
+        if detecting.is_duplicate:
+            detecting.settle_all(Cancelled())
             return
+        if said is not None and isinstance(said.times, int) and said.times > deaths.DEATHS:
+            error = deaths.poisoned(detecting.request.job_id)
+            try:
+                self._bury(detecting, error)
+            except RedisError as problem:  # then it is tried once more
+                logger.warning("job.not_buried job=%s error=%s", detecting.request.job_id, problem)
+            else:
+                detecting.settle_all(error)
+                return
         for index in range(1, len(detecting.outcomes)):
             try:
                 self._threads.submit(detecting.lane, self._prepare, detecting, index)
             except RuntimeError:
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
-        self._prepare(detecting, 0, first)
+        self._prepare(detecting, 0, None if said is None else said.first)
 
-    def _enter(self, detecting: Detecting) -> tuple[FleetError | None, object]:
-        """Count the job; return why it is not begun, or what Redis holds of its first image, asked in the same trip."""
+    def _enter(self, group: Sequence[Detecting]) -> list[Begun | None]:
+        """Count jobs, and ask for their first images in the same trip; None where that was not to be, or failed.
+
+        Then it is a job like any other.
+        """
+        asked: dict[int, tuple[str, str | None]] = {}
+        said: list[Begun | None] = [None] * len(group)
+        began = time.monotonic()
+        try:
+            for number, detecting in enumerate(group):
+                if self._is_counted_now(detecting):
+                    request = detecting.request
+                    wanted = is_wanted(detecting) and request.options.tile is None
+                    asked[number] = request.job_id, _ref_of(request.images[0]) if wanted else None
+                    detecting.outcomes[0].starts["fetch"] = began
+            for number, begun in zip(asked, self._begins([*asked.values()]) if asked else (), strict=True):
+                said[number] = begun
+                group[number].outcomes[0].timings_ms["fetch"], _ = _lap(began)
+                if isinstance(begun.times, Exception):
+                    logger.warning("job.not_counted job=%s error=%s", asked[number][0], begun.times)
+        except RedisError as problem:
+            logger.warning("jobs.not_counted jobs=%s error=%s", ",".join(_ids(group)), problem)
+        except Exception:
+            logger.exception("jobs.not_counted jobs=%s", ",".join(_ids(group)))
+        return said
+
+    def _is_counted_now(self, detecting: Detecting) -> bool:
+        """Note that a job is begun; False if it is not to be counted, as one that was answered before."""
         request = detecting.request
         if not request.job_id or self._closed:
-            return None, None
+            return False
         if request.redelivered and deaths.is_answered(self._redis, request.job_id, retries=request.retries):
             detecting.is_duplicate = True
             self.finish(request.job_id, Remains(request.queue, blobs.refs_of([request.images])))
-            return Cancelled(), None
+            return False
         self._counted.add(request.job_id)
-        wanted = is_wanted(detecting) and request.options.tile is None
-        ref = _ref_of(request.images[0]) if wanted else None
-        detecting.outcomes[0].starts["fetch"] = asked_at = time.monotonic()
-        begun, first = self._begin_and_ask(request.job_id, ref)
-        detecting.outcomes[0].timings_ms["fetch"], _ = _lap(asked_at)
-        if isinstance(begun, Exception):
-            raise begun
-        if begun <= deaths.DEATHS:
-            return None, first
-        error = deaths.poisoned(request.job_id)
-        self._bury(detecting, error)
-        return error, None
-
-    def _begin_and_ask(self, job_id: str, ref: str | None) -> tuple[Any, object]:
-        """Count the job; return how often it was, and what Redis holds under ``ref``, or the error instead of each."""
-        fetch = [] if ref is None else [blobs.asking(ref, most_bytes=self._limits.max_bytes)]
-        begun, _, *first = self._lines.ask(*deaths.beginning(job_id), *fetch)
-        if isinstance(begun, OutOfMemoryError):  # refused, so nothing was counted; a transaction is not
-            with self._redis.pipeline() as pipe:
-                for command in deaths.beginning(job_id):
-                    pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-                begun, _ = pipe.execute()
-        return begun, first[0] if first else None
+        return True
 
     def _excuse_cancelled(self, settled: Future[list[Outcome]]) -> None:
         """Take back the count of a cancelled job: the pool cannot know of one that began while it was cancelled."""
@@ -418,6 +439,10 @@ class Detector:
             check_still_wanted(detecting)
 
         return until_done(read, unless=unless)
+
+
+def _ids(group: Sequence[Detecting]) -> list[str]:
+    return [detecting.request.job_id for detecting in group]
 
 
 def _ref_of(raw: object) -> str | None:

@@ -131,8 +131,8 @@ def lanes() -> Any:
     """Make lanes that are closed at the end."""
     made: list[Lanes] = []
 
-    def make(threads: int, count: int) -> Lanes:
-        made.append(Lanes(threads, lanes=count))
+    def make(threads: int, count: int, together: int = 1) -> Lanes:
+        made.append(Lanes(threads, lanes=count, together=together))
         return made[-1]
 
     yield make
@@ -175,6 +175,34 @@ def test_closing_does_what_was_submitted_and_refuses_more(lanes: Callable[..., L
     assert len(seen) == 100
     with pytest.raises(RuntimeError):
         mine.submit("a", seen.append, 0)
+
+
+def test_work_that_gathers_is_done_with_what_waits_behind_it_and_nothing_else(lanes: Callable[..., Lanes]) -> None:
+    """Given work of two kinds in a lane, then a thread gets up to three neighbours of a kind at once."""
+    mine, gate = lanes(1, 1, together=3), threading.Event()
+    seen: list[Any] = []
+    mine.submit("a", gate.wait, SOON_S)
+    for number in range(5):
+        mine.gather("a", seen.append, number)
+    mine.submit("a", seen.append, "alone")
+    mine.gather("b", seen.append, "other lane")
+    mine.gather("a", seen.append, 5)
+    gate.set()
+    mine.close()
+    assert [one for one in seen if one != ["other lane"]] == [[0, 1, 2], [3, 4], "alone", [5]]
+    assert ["other lane"] in seen
+
+
+def test_what_is_first_comes_before_what_waits(lanes: Callable[..., Lanes]) -> None:
+    """Given waiting work, then what is put before it is done before it."""
+    mine, gate = lanes(1, 1), threading.Event()
+    seen: list[int] = []
+    mine.submit("a", gate.wait, SOON_S)
+    mine.submit("a", seen.append, 2)
+    mine.submit("a", seen.append, 1, first=True)
+    gate.set()
+    mine.close()
+    assert seen == [1, 2]
 
 
 # ---------------------------------------------------------------------------------------------------------- cores
