@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import hiredis
 from redis import Redis
 from redis.client import CaseInsensitiveDict, Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -188,13 +189,14 @@ class _Line:
         except (RedisConnectionError, RedisTimeoutError, OSError):
             return False
 
-    def _packed(self, commands: Sequence[Command]) -> list[bytes]:
+    @staticmethod
+    def _packed(commands: Sequence[Command]) -> list[bytes]:
         """Write commands as they go out, a large value as a piece of its own."""
         pieces: list[bytes] = []
         small: list[bytes] = []
         for command in commands:
             if all(len(word) < LARGE_BYTES for word in command if isinstance(word, bytes)):
-                small += self.connection.pack_command(*command)
+                small.append(hiredis.pack_command(command))  # type: ignore[arg-type] # its stub knows tuples of one
                 continue
             small.append(b"*%d\r\n" % len(command))
             for word in command:

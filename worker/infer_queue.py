@@ -197,7 +197,9 @@ class InferQueue:
         )
         if not fits or tensor.dtype != self._dtype:
             raise TensorError(f"expected {self._shape} {self._dtype}, got {tensor.shape} {tensor.dtype}")
-        return np.require(tensor, requirements=["C", "W"])  # a copy where memory is strided or read-only
+        if tensor.flags.c_contiguous and tensor.flags.writeable:
+            return tensor
+        return np.require(tensor, requirements=["C", "W"])  # a copy
 
     def close(self, *, timeout_s: float = 5.0) -> None:
         """Refuse new work, give up what is in flight and wait until every request stands still. Idempotent.

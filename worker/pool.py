@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 FINISHERS = 2
 
 #: Longest wait, while all places are taken, of a job whose stage has ended for others.
-TOGETHER_S = 0.06
+TOGETHER_S = 0.1
 
 #: Seconds between two looks whether a place that was kept for others may be given away.
 LOOK_EVERY_S = 0.5
