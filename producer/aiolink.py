@@ -49,7 +49,7 @@ class AsyncPort:
             case Ask(commands, atomic):
                 return await self._ask(commands, atomic=atomic)
             case AskEach(asks):
-                return [await self._answer(ask) for ask in asks]
+                return [await self._answer(ask) for ask in asks]  # asyncio's map sends one at a time
             case Pause(seconds):
                 await asyncio.sleep(seconds)
             case Open(pattern, channels):

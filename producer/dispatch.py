@@ -15,7 +15,7 @@ from producer.books import Limits, Verdict
 from producer.clock import ServerClock
 from producer.envelope import control_channel, revoke_message
 from producer.errors import InvalidRequest, Overloaded, UnknownModel
-from producer.hooks import begin_sending
+from producer.hooks import Sending, begin_sending
 from producer.ids import deadline_of
 from producer.images import Picture
 from producer.offering import Offering
@@ -102,15 +102,14 @@ class Dispatch:
     def submit_each(
         self, jobs: Sequence[Sequence[Picture]], terms: Terms, waiting: Waiting[F], *, many: bool
     ) -> Steps[list[tuple[str, F] | Overloaded]]:
-        """Send several jobs in one round trip, as :meth:`submit` does one.
+        """Send several jobs together, as :meth:`submit` does one.
 
         Each is accepted or refused by itself; where there is no room for one, that error is in its place. Raises what
         :meth:`submit` raises besides; then all of them are given up.
         """
         sendings = [begin_sending() for _ in jobs]
         try:
-            headers = [sending.headers for sending in sendings]
-            sent = yield from self._submit(jobs, terms, waiting, many=many, headers=headers)
+            sent = yield from self._submit(jobs, terms, waiting, sendings, many=many)
         except BaseException as error:
             for sending in sendings:
                 sending.end(None, error)
@@ -124,16 +123,16 @@ class Dispatch:
         jobs: Sequence[Sequence[Picture]],
         terms: Terms,
         waiting: Waiting[F],
+        sendings: Sequence[Sending],
         *,
         many: bool,
-        headers: Sequence[Mapping[str, str]],
     ) -> Steps[list[tuple[str, F] | Overloaded]]:
         until = time.monotonic() + terms.deadline_s
         model = yield from self.choose(terms.model)
         now = self.clock.now()
         requests = [
-            build(pictures, terms, many=many, model=model, client_id=self.client_id, now=now, headers=own)
-            for pictures, own in zip(jobs, headers, strict=True)
+            build(pictures, terms, many=many, model=model, client_id=self.client_id, now=now, headers=sending.headers)
+            for pictures, sending in zip(jobs, sendings, strict=True)
         ]
         # Waited for before they are sent: a fast worker's answer must find somebody.
         promises = [waiting.add(request.job_id, deadline_of(request.job_id)) for request in requests]

@@ -123,10 +123,7 @@ class Port:
     def _ask(self, asks: Sequence[Ask]) -> list[list[Any] | ResponseError]:
         written = [as_one(ask.commands) if ask.atomic else ask.commands for ask in asks]
         replies = iter(self._lines.ask(*itertools.chain.from_iterable(written)))
-        return [
-            self._read(ask, list(itertools.islice(replies, len(commands))))
-            for ask, commands in zip(asks, written, strict=True)
-        ]
+        return [self._read(ask, [*itertools.islice(replies, len(one))]) for ask, one in zip(asks, written, strict=True)]
 
     def _read(self, ask: Ask, replies: list[Any]) -> list[Any] | ResponseError:
         try:

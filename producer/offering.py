@@ -24,7 +24,7 @@ _FULL = frozenset({"jobs", "bytes", "memory"})
 _FIRST_PAUSE_S = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Offering:
     """The rules by which jobs are offered.
 
@@ -81,7 +81,9 @@ class Offering:
 
     def _judge(self, asks: Sequence[Ask]) -> Steps[list[Verdict]]:
         """Ask for verdicts in one round trip; repeating it is harmless."""
-        replies = yield from patient_each([replace(ask, commands=(*self.wake, *ask.commands)) for ask in asks])
+        if self.wake:
+            asks = [replace(ask, commands=(*self.wake, *ask.commands)) for ask in asks]
+        replies = yield from patient_each(asks)
         return [_verdict(reply) for reply in replies]
 
 

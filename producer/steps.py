@@ -33,6 +33,8 @@ T = TypeVar("T")
 #: The connection is lost, or the server is not the master any more; it, or another, may be back in a moment.
 LOST = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
 
+_ASKED_AGAIN = (*LOST, NoScriptError)
+
 #: Seconds between one try and the next; each is stretched or shrunk by up to a half.
 RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0)
 
@@ -47,7 +49,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class AskEach:
-    """Send several ``asks`` in one round trip; reply for each with its answers, or with the error that refused it."""
+    """Send several ``asks`` together; reply for each with its answers, or with the error that refused it."""
 
     asks: tuple[Ask, ...]
 
@@ -146,7 +148,7 @@ def patient(ask: Ask) -> Steps[list[Any]]:
 
 
 def patient_each(asks: Sequence[Ask]) -> Steps[list[list[Any] | ResponseError]]:
-    """Ask several things in one round trip, as :func:`patient` does one; all of them again when one was lost.
+    """Ask several things together, as :func:`patient` does one; all of them again when one was lost.
 
     Returns:
         For each its answers, or the error with which the server refused it.
@@ -167,12 +169,11 @@ def patient_each(asks: Sequence[Ask]) -> Steps[list[list[Any] | ResponseError]]:
             continue
         except RedisError as error:
             raise explain(error) from error
-        lost = next((reply for reply in replies if isinstance(reply, LOST)), None)
-        unknown = any(isinstance(reply, NoScriptError) for reply in replies)
-        if not lost and not unknown:
+        again = [reply for reply in replies if isinstance(reply, _ASKED_AGAIN)]
+        if not again:
             return replies
-        failure = lost or failure
-        if unknown:
+        failure = next((reply for reply in again if isinstance(reply, LOST)), failure)
+        if any(isinstance(reply, NoScriptError) for reply in again):
             asks = [replace(ask, commands=spelled_out(ask.commands)) for ask in asks]
     raise explain(failure) from failure
 
