@@ -210,8 +210,7 @@ class AsyncClient:
         except FleetError as error:
             if not is_about_one(error):
                 raise
-            for index, image in group.places:
-                window.failed(index, image, error)
+            window.refused(group, error)
             return
         window.sent(job_id, group)
         promise.add_done_callback(lambda ended: finished.put_nowait((job_id, ended.result())))

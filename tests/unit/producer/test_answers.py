@@ -71,12 +71,12 @@ def test_going_on_does_not_list_what_is_under_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Window, "outstanding", lambda window: listed.append(1) or whole(window))
     client = Client("redis://127.0.0.1:1/0", model="m")
 
-    def send(pictures: list[Picture], terms: Terms, *, many: bool) -> tuple[str, Future[object]]:
+    def send(jobs: list[list[Picture]], terms: Terms, *, many: bool) -> list[tuple[str, Future[object]]]:
         promise: Future[object] = Future()
         promise.set_result(RESULT)
-        return uuid.uuid4().hex, promise
+        return [(uuid.uuid4().hex, promise) for _ in jobs]
 
-    monkeypatch.setattr(client, "_send", send)
+    monkeypatch.setattr(client, "_send_each", send)
 
     answers = list(client.map([b"x"] * 50, window=20))
 

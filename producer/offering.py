@@ -1,0 +1,113 @@
+"""How jobs are offered to Redis, and offered again where there is no room.
+
+Stage: under :mod:`producer.dispatch`. Neighbours: :mod:`producer.requests` writes what is asked, the script of
+:mod:`producer.books` gives the verdict on each job.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from producer.books import Limits, Verdict
+from producer.errors import InvalidRequest, Overloaded
+from producer.requests import Request
+from producer.scripts import Command
+from producer.steps import Ask, Pause, Steps, explain, jittered, patient_each
+
+#: Verdicts that may be another one later.
+_FULL = frozenset({"jobs", "bytes", "memory"})
+
+#: Seconds before the first question whether there is room now; each further pause is twice as long, up to a second.
+_FIRST_PAUSE_S = 0.02
+
+
+@dataclass(slots=True)
+class Offering:
+    """The rules by which jobs are offered.
+
+    Attributes:
+        limits: how full a queue may be.
+        until: monotonic time up to which room is waited for; None refuses at once.
+        full: queues that had no room the last time; shared by all of a client's offers.
+        wake: what is to be said with each job.
+    """
+
+    limits: Limits
+    until: float | None
+    full: set[str]
+    wake: tuple[Command, ...]
+
+    def offer(self, requests: Sequence[Request]) -> Steps[list[Verdict | Overloaded]]:
+        """Offer jobs of one queue together, and by itself each that found no room.
+
+        Where there was no room the last time, each is offered by itself.
+
+        Raises:
+            InvalidRequest: the idempotency key is that of another request.
+            Unreachable: Redis does not answer.
+        """
+        firsts: Sequence[Verdict | None] = [None] * len(requests)
+        if requests[0].queue not in self.full:
+            firsts = yield from self._judge([request.ask(self.limits) for request in requests])
+        verdicts: list[Verdict | Overloaded] = []
+        for request, first in zip(requests, firsts, strict=True):
+            verdicts.append((yield from self._insist(request, first)))
+        return verdicts
+
+    def _insist(self, request: Request, verdict: Verdict | None) -> Steps[Verdict | Overloaded]:
+        """Offer the job until it is accepted, or the client's rule or the deadline says that this is enough.
+
+        Room is asked for before the images are sent. ``verdict`` is that on the offer before, if there was one.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while verdict is None or verdict.word in _FULL:
+            if verdict is not None:
+                self.full.add(request.queue)
+                left_s = 0.0 if self.until is None else self.until - time.monotonic()
+                if left_s <= 0:
+                    return _overloaded(verdict, request.queue, self.limits)
+                yield Pause(min(jittered(pause_s), left_s))
+                pause_s = min(1.0, pause_s * 2)
+            (verdict,) = yield from self._judge([request.ask_for_room(self.limits)])
+            if verdict.word == "accepted":
+                (verdict,) = yield from self._judge([request.ask(self.limits)])
+        self.full.discard(request.queue)
+        if verdict.word == "different":
+            raise InvalidRequest("This idempotency_key was used for another image or other options.")
+        return verdict
+
+    def _judge(self, asks: Sequence[Ask]) -> Steps[list[Verdict]]:
+        """Ask for verdicts in one round trip; repeating it is harmless."""
+        if self.wake:
+            asks = [replace(ask, commands=(*self.wake, *ask.commands)) for ask in asks]
+        replies = yield from patient_each(asks)
+        return [_verdict(reply) for reply in replies]
+
+
+def _verdict(reply: list[Any] | ResponseError) -> Verdict:
+    """Read a verdict; a server without memory is one that is full."""
+    if isinstance(reply, OutOfMemoryError):
+        return Verdict("memory", 0, 0, 0, 0, "")
+    if isinstance(reply, ResponseError):
+        raise explain(reply) from reply
+    return Verdict.parse(reply[-1])
+
+
+def _overloaded(verdict: Verdict, queue: str, limits: Limits) -> Overloaded:
+    if verdict.word == "jobs":
+        full = f"{verdict.jobs:,} jobs wait in {queue}; this client adds none from {limits.jobs:,} on."
+    elif verdict.word == "bytes":
+        full = (
+            f"The jobs of {queue} take {verdict.held_bytes:,} bytes; this client adds none above {limits.size_bytes:,}."
+        )
+    elif verdict.allowed_bytes:
+        full = (
+            f"Redis uses {verdict.used_bytes:,} of its {verdict.allowed_bytes:,} bytes of memory; "
+            "the rest is kept for results."
+        )
+    else:
+        full = "Redis has no memory left for more images."
+    return Overloaded(f"{full} Try again later, or add workers.")
