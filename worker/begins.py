@@ -1,4 +1,4 @@
-"""The begin of jobs in Redis: each is counted, and its first image comes with the same round trip, of several jobs.
+"""What is asked of Redis before images are decoded, for several in one round trip: the count of begun jobs, the bytes.
 
 Stage: inside :mod:`worker.detector`, on its decode threads. Neighbours: :mod:`worker.deaths`, which reads the counts,
 and :mod:`producer.blobs`, which reads the replies.
@@ -15,7 +15,7 @@ from producer.scripts import Command
 from worker import deaths
 from worker.lines import Lines
 
-#: Jobs that are begun in one round trip at most.
+#: Jobs, or images of batches, that are asked for in one round trip at most.
 TOGETHER = 4
 
 #: Longest image that is fetched ahead, while another of its group is decoded; what is longer is fetched in its turn.
@@ -27,7 +27,7 @@ class Begun(NamedTuple):
 
     Attributes:
         times: how often it was begun, this time too; or what Redis had against counting it.
-        first: Redis's reply to who asks for its first image; None if nobody did, or it is too long to lie about.
+        first: Redis's reply to who asks for its first image; None if nobody did, or it is too long to wait its turn.
     """
 
     times: int | Exception
@@ -54,21 +54,44 @@ class Begins:
         Raises:
             redis.exceptions.RedisError: nobody knows whether they were counted.
         """
-        commands: list[Command] = []
-        limits = []
-        for number, (job_id, ref) in enumerate(jobs):
-            limits.append(self._most_bytes if number == 0 else min(AHEAD_BYTES, self._most_bytes))
-            commands += deaths.beginning(job_id)
-            commands += [] if ref is None else [blobs.asking(ref, most_bytes=limits[-1])]
-        replies = iter(self._lines.ask(*commands))
+        asking = [self._asking(number, ref) for number, (_, ref) in enumerate(jobs)]
+        replies = iter(
+            self._lines.ask(
+                *(
+                    command
+                    for (job_id, _), fetch in zip(jobs, asking, strict=True)
+                    for command in (*deaths.beginning(job_id), *fetch)
+                )
+            )
+        )
         begun = []
-        for (job_id, ref), most in zip(jobs, limits, strict=True):
+        for (job_id, _), fetch in zip(jobs, asking, strict=True):
             times, _ = next(replies), next(replies)
-            first = None if ref is None else next(replies)
-            if isinstance(first, bytes) and most < len(first) <= self._most_bytes:
-                first = None
+            first = self._unless_long(next(replies), fetch[0]) if fetch else None
             begun.append(Begun(times if not isinstance(times, OutOfMemoryError) else self._count(job_id), first))
         return begun
+
+    def images(self, refs: Sequence[str | None]) -> list[object]:
+        """Ask for images alone; None in the place of what is no key, or too long to wait its turn.
+
+        Raises:
+            redis.exceptions.RedisError: Redis was not reached.
+        """
+        asking = [self._asking(number, ref) for number, ref in enumerate(refs)]
+        commands = [command for fetch in asking for command in fetch]
+        replies = iter(self._lines.ask(*commands) if commands else ())
+        return [self._unless_long(next(replies), fetch[0]) if fetch else None for fetch in asking]
+
+    def _asking(self, number: int, ref: str | None) -> list[Command]:
+        """Give the command that asks for an image, if there is one; only the first of several may be of any length."""
+        most = self._most_bytes if number == 0 else min(AHEAD_BYTES, self._most_bytes)
+        return [] if ref is None else [blobs.asking(ref, most_bytes=most)]
+
+    def _unless_long(self, reply: object, command: Command) -> object:
+        """Return ``reply`` unless it is only the beginning of an image that is accepted."""
+        most = command[-1]
+        cut = isinstance(reply, bytes) and isinstance(most, int) and most < len(reply) <= self._most_bytes
+        return None if cut else reply
 
     def _count(self, job_id: str) -> Any:
         """Count a job while memory is full: refused, so nothing was counted; a transaction is not."""

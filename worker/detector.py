@@ -236,7 +236,7 @@ class Detector:
                 return
         for index in range(1, len(detecting.outcomes)):
             try:
-                self._threads.submit(detecting.lane, self._prepare, detecting, index)
+                self._threads.gather(detecting.lane, self._prepare_some, (detecting, index))
             except RuntimeError:
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
         self._prepare(detecting, 0, None if said is None else said.first)
@@ -252,9 +252,7 @@ class Detector:
         try:
             for number, detecting in enumerate(group):
                 if self._is_counted_now(detecting):
-                    request = detecting.request
-                    wanted = is_wanted(detecting) and request.options.tile is None
-                    asked[number] = request.job_id, _ref_of(request.images[0]) if wanted else None
+                    asked[number] = detecting.request.job_id, _to_fetch(detecting, 0)
                     detecting.outcomes[0].starts["fetch"] = began
             for number, begun in zip(asked, self._begins([*asked.values()]) if asked else (), strict=True):
                 said[number] = begun
@@ -299,6 +297,26 @@ class Detector:
     def _leave_alone(self, job_id: str) -> None:
         if self._alone.pop(job_id, False):  # in one step: two threads may come
             self._admission.leave()
+
+    def _prepare_some(self, images: Sequence[tuple[Detecting, int]]) -> None:
+        """Fetch images of batches in one round trip, and go on with the first; the others are next."""
+        fetched: list[object] = [None] * len(images)
+        began = time.monotonic()
+        if len(images) > 1:
+            try:
+                fetched = self._begins.images([_to_fetch(detecting, index) for detecting, index in images])
+            except Exception as problem:  # noqa: BLE001 - then each is asked for by itself, until Redis answers
+                logger.warning("images.not_fetched images=%d error=%r", len(images), problem)
+        for (detecting, index), reply in zip(images, fetched, strict=True):
+            if reply is not None:
+                outcome = detecting.outcomes[index]
+                outcome.starts["fetch"], (outcome.timings_ms["fetch"], _) = began, _lap(began)
+        for (detecting, index), reply in reversed([*zip(images, fetched, strict=True)][1:]):
+            try:
+                self._threads.submit(detecting.lane, self._prepare, detecting, index, reply, first=True)
+            except RuntimeError:  # the worker stops
+                detecting.settle(index, detecting.cancelled_by or Cancelled())
+        self._prepare(*images[0], fetched[0])
 
     def _prepare(self, detecting: Detecting, index: int, fetched: object = None) -> None:
         """Bring image ``index`` on its way; ``fetched`` is Redis's reply if it was asked already."""
@@ -445,10 +463,13 @@ def _ids(group: Sequence[Detecting]) -> list[str]:
     return [detecting.request.job_id for detecting in group]
 
 
-def _ref_of(raw: object) -> str | None:
-    """Return the key of an image's bytes; None where they ride in the message, or nothing can be said."""
+def _to_fetch(detecting: Detecting, index: int) -> str | None:
+    """Return the key of an image's bytes; None where they ride in the message, nothing can be said, or it can wait."""
+    request = detecting.request
+    if not is_wanted(detecting) or request.options.tile is not None:
+        return None
     try:
-        return wire.Image.parse(raw).ref
+        return wire.Image.parse(request.images[index]).ref
     except FleetError:
         return None
 

@@ -92,3 +92,14 @@ def test_a_lost_connection_is_raised(redis: Redis, counted: Counted) -> None:
     counted.close()
     with pytest.raises(RedisConnectionError):
         Begins(redis, counted, most_bytes=MOST)([("job-0", None)])
+
+
+def test_images_of_a_batch_come_in_one_round_trip_and_none_is_counted(redis: Redis, counted: Counted) -> None:
+    """Given keys, a gap where an image rides in the message, and a long image, then what may be fetched ahead comes."""
+    refs = [blobs.put(redis, data, ttl_s=60) for data in (b"a", b"b", bytes(begins.AHEAD_BYTES + 1))]
+    begin = Begins(redis, counted, most_bytes=MOST)
+    assert begin.images([refs[0], None, refs[1], refs[2]]) == [b"a", None, b"b", None]
+    assert counted.trips == 1
+    assert begin.images([None, None]) == [None, None]
+    assert counted.trips == 1
+    assert not redis.keys(wire.BEGUN_PREFIX + "*")
