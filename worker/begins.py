@@ -14,12 +14,10 @@ from producer import blobs
 from producer.scripts import Command
 from worker import deaths
 from worker.lines import Lines
+from worker.memory import AHEAD_BYTES
 
-#: Jobs, or images of batches, that are asked for in one round trip at most.
-TOGETHER = 4
-
-#: Longest image that is fetched ahead, while another of its group is decoded; what is longer is fetched in its turn.
-AHEAD_BYTES = 1024 * 1024
+#: Images that are fetched in their turn after one that was too long to be fetched ahead: its beginning came in vain.
+ALONE_FOR = 64
 
 
 class Begun(NamedTuple):
@@ -47,6 +45,7 @@ class Begins:
         self._redis = redis
         self._lines = lines
         self._most_bytes = most_bytes
+        self._alone_for = 0
 
     def __call__(self, jobs: Sequence[tuple[str, str | None]]) -> list[Begun]:
         """Count each job, and ask for the image under the key beside its id, if there is one.
@@ -84,14 +83,20 @@ class Begins:
 
     def _asking(self, number: int, ref: str | None) -> list[Command]:
         """Give the command that asks for an image, if there is one; only the first of several may be of any length."""
-        most = self._most_bytes if number == 0 else min(AHEAD_BYTES, self._most_bytes)
-        return [] if ref is None else [blobs.asking(ref, most_bytes=most)]
+        if number == 0 or ref is None:
+            return [] if ref is None else [blobs.asking(ref, most_bytes=self._most_bytes)]
+        if self._alone_for > 0:
+            self._alone_for -= 1
+            return []
+        return [blobs.asking(ref, most_bytes=min(AHEAD_BYTES, self._most_bytes))]
 
     def _unless_long(self, reply: object, command: Command) -> object:
         """Return ``reply`` unless it is only the beginning of an image that is accepted."""
         most = command[-1]
-        cut = isinstance(reply, bytes) and isinstance(most, int) and most < len(reply) <= self._most_bytes
-        return None if cut else reply
+        if isinstance(reply, bytes) and isinstance(most, int) and most < len(reply) <= self._most_bytes:
+            self._alone_for = ALONE_FOR
+            return None
+        return reply
 
     def _count(self, job_id: str) -> Any:
         """Count a job while memory is full: refused, so nothing was counted; a transaction is not."""

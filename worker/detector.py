@@ -29,7 +29,7 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import begins, deaths, decode, network, tiles
+from worker import deaths, decode, network, tiles
 from worker.admission import Admission, Line, Turn
 from worker.batches import BatchQueue, Requests
 from worker.begins import Begins, Begun
@@ -41,7 +41,7 @@ from worker.insist import InsistentRedis
 from worker.lanes import Lanes
 from worker.lines import Lines
 from worker.lineup import Lineup, Serving
-from worker.memory import TILED_AT_ONCE, Room
+from worker.memory import IMAGES_AT_ONCE, TILED_AT_ONCE, Room
 from worker.network import Network
 from worker.outcome import Outcome, Request, least_score
 from worker.patience import PASSING, until_done
@@ -73,7 +73,7 @@ class Detector:
         self._tiled = Line(TILED_AT_ONCE)
         self._counted: set[str] = set()
         self._alone: dict[str, bool] = {}
-        self._threads = Lanes(plan.decoders, lanes=len(self.networks), together=begins.TOGETHER)
+        self._threads = Lanes(plan.decoders, lanes=len(self.networks), together=IMAGES_AT_ONCE)
         self._shares = Shares()
         self._closed = False
 

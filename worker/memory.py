@@ -23,6 +23,11 @@ BYTES_PER_KEPT_PIXEL = 3
 #: An encoded image is in the parser's buffer, in Python's hands, and in Pillow's while its header is read.
 COPIES_OF_IMAGE = 3
 
+#: Images that a decode thread asks for in one round trip, and longest one that then waits its turn, beside the one that
+#: is decoded. What is longer is fetched in its turn.
+IMAGES_AT_ONCE = 4
+AHEAD_BYTES = 1024 * 1024
+
 #: A message that is held is there as it came, decoded, and as values.
 COPIES_OF_MESSAGE = 4
 
@@ -62,7 +67,7 @@ class Room:
 def headroom_bytes(*, max_pixels: int, max_image_bytes: int, decoders: int) -> int:
     """Return what a worker may take beyond its memory when idle, whatever it is sent."""
     decoding = BYTES_PER_PIXEL * max_pixels
-    fetched = COPIES_OF_IMAGE * max_image_bytes * decoders
+    fetched = (COPIES_OF_IMAGE * max_image_bytes + IMAGES_AT_ONCE * min(AHEAD_BYTES, max_image_bytes)) * decoders
     held = COPIES_OF_MESSAGE * (MAX_HELD_BYTES + MESSAGES_AT_ONCE * MAX_MESSAGE_BYTES)
     tiled = BYTES_PER_KEPT_PIXEL * TILED_AT_ONCE * max_pixels
     return int(decoding + fetched + held + tiled)

@@ -58,6 +58,15 @@ def test_a_long_image_is_fetched_ahead_for_nobody(redis: Redis, counted: Counted
     assert [one.first for one in said] == [long, None, just]
 
 
+def test_after_a_long_image_others_are_fetched_in_their_turn_for_a_while(redis: Redis, counted: Counted) -> None:
+    """Given one whose beginning came in vain, then the next 64 are not asked for ahead, and those after them are."""
+    long, short = blobs.put(redis, bytes(begins.AHEAD_BYTES + 1), ttl_s=60), blobs.put(redis, b"x", ttl_s=60)
+    begin = Begins(redis, counted, most_bytes=MOST)
+    assert begin.images([short, short]) == [b"x", b"x"]
+    assert begin.images([short, long]) == [b"x", None]
+    assert begin.images([short] * 66) == [b"x"] + [None] * 64 + [b"x"]
+
+
 def test_an_image_above_the_workers_own_limit_is_told_as_such(redis: Redis, counted: Counted) -> None:
     """Given a limit below that of images fetched ahead, then what is longer still comes as too long, not as nothing."""
     refs = [blobs.put(redis, bytes(1001), ttl_s=60) for _ in range(2)]
