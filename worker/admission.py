@@ -1,6 +1,6 @@
 """Who may run beside whom: a job that may have ended a worker runs alone, and few pictures are in tiles at once.
 
-Stage: inside :mod:`worker.detector`, between a job's arrival and its decoding. When a process dies, all jobs it held
+Stage: inside :mod:`worker.entrance`, between a job's arrival and its decoding. When a process dies, all jobs it held
 are suspect and only one is guilty. Each then runs alone once: what ends a worker while it runs alone is the culprit.
 """
 

@@ -1,6 +1,6 @@
 """What is known of a job that comes a second time: whether it was answered, and whether it ends its workers.
 
-Stage: inside :mod:`worker.detector`, before a job's first image is fetched. Neighbours: :mod:`worker.admission` lets a
+Stage: inside :mod:`worker.entrance`, before a job's first image is fetched. Neighbours: :mod:`worker.admission` lets a
 suspect run alone, :mod:`producer.dead` keeps what is buried. Every job that is begun is counted until it has ended; a
 count that is left over is a worker's death.
 """

@@ -10,6 +10,7 @@ import uuid
 from concurrent.futures import CancelledError, Future
 from typing import TypeAlias
 
+from producer import wire
 from producer.errors import Cancelled, DeadlineExceeded, FleetError, InferenceFailed, InternalError
 from worker.admission import Turn
 from worker.clock import redis_clock
@@ -66,6 +67,12 @@ class Detecting(Future[list[Outcome]]):
         flight.add_done_callback(lambda _: self._landed(index, flight))
         if stopped:
             flight.cancel()
+
+    def note_fetch(self, index: int, asked_at: float) -> None:
+        """Note that the bytes of image ``index`` were asked for at ``asked_at``, and that Redis has answered now."""
+        outcome = self.outcomes[index]
+        outcome.starts["fetch"] = asked_at
+        outcome.timings_ms["fetch"] = (time.monotonic() - asked_at) * 1000
 
     def settle(self, index: int, error: FleetError | None = None) -> None:
         """Count image ``index`` as finished; the last one settles the whole.
@@ -133,3 +140,14 @@ def check_still_wanted(detecting: Detecting) -> None:
 def is_wanted(detecting: Detecting) -> bool:
     deadline = detecting.request.deadline
     return detecting.cancelled_by is None and (deadline is None or redis_clock.now() <= deadline)
+
+
+def key_to_fetch(detecting: Detecting, index: int) -> str | None:
+    """Return the key of an image's bytes; None where they ride in the message, nothing can be said, or it can wait."""
+    request = detecting.request
+    if not is_wanted(detecting) or request.options.tile is not None:
+        return None
+    try:
+        return wire.Image.parse(request.images[index]).ref
+    except FleetError:
+        return None

@@ -5,7 +5,6 @@ outcomes into a result. Nothing here knows Celery, and no thread waits for an in
 go on to the next image, and OpenVINO's completion thread settles the future.
 """
 
-import contextlib
 import functools
 import json
 import logging
@@ -13,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +28,14 @@ from producer.errors import (
     InvalidImage,
     UnknownModel,
 )
-from worker import deaths, decode, network, tiles
-from worker.admission import Admission, Line, Turn
+from worker import decode, network, tiles
+from worker.admission import Line, Turn
 from worker.batches import BatchQueue, Requests
-from worker.begins import Begins, Begun
+from worker.begins import Begins
 from worker.cpu import Plan
-from worker.detecting import Detecting, Flight, answer_to, check_still_wanted, is_wanted
+from worker.detecting import Detecting, Flight, answer_to, check_still_wanted, key_to_fetch
 from worker.ending import Ending, Remains
+from worker.entrance import Entrance
 from worker.infer_queue import Inference, InferQueue, QueueClosedError
 from worker.insist import InsistentRedis
 from worker.lanes import Lanes
@@ -67,13 +67,10 @@ class Detector:
         self._keep_invalid = settings.keep_invalid
         self._redis = connect(settings.url, connections=plan.decoders + 3)
         self._lines = Lines(self._redis)
-        self._ending = Ending(self._lines)
         self._begins = Begins(self._redis, self._lines, most_bytes=self._limits.max_bytes)
-        self._admission = Admission()
         self._tiled = Line(TILED_AT_ONCE)
-        self._counted: set[str] = set()
-        self._alone: dict[str, bool] = {}
         self._threads = Lanes(plan.decoders, lanes=len(self.networks), together=IMAGES_AT_ONCE)
+        self._entrance = Entrance(self._redis, Ending(self._lines), self._begins, self._threads, self._go_on)
         self._shares = Shares()
         self._closed = False
 
@@ -106,10 +103,7 @@ class Detector:
         outcomes = [Outcome(chosen.network, request.options, queue=chosen.queue) for _ in request.images]
         detecting = Detecting(request, outcomes)
         detecting.add_done_callback(chosen.leave)
-        if request.redelivered and request.job_id:
-            self._threads.submit(detecting.lane, self._admit_again, detecting)
-        else:
-            self._admission.enter(lambda: self._begin(detecting))
+        self._entrance.enter(detecting)
         return detecting
 
     def check(self) -> Future[bool]:
@@ -118,34 +112,19 @@ class Detector:
 
     def finish(self, job_id: str, remains: Remains) -> None:
         """Remove what remains in Redis of a job that has ended, and forget it."""
-        try:
-            until_done(lambda: self._ending(job_id, remains), unless=self._check_open)
-        finally:
-            self.forget(job_id)
+        self._entrance.finish(job_id, remains)
 
     def forget(self, *job_ids: str) -> None:
         """Note that jobs are not counted as begun any more."""
-        for job_id in job_ids:
-            self._counted.discard(job_id)
-            self._leave_alone(job_id)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise QueueClosedError
+        self._entrance.forget(*job_ids)
 
     def is_counted(self, job_id: str) -> bool:
         """Tell whether the death of this process would be held against the job."""
-        return job_id in self._counted
+        return self._entrance.is_counted(job_id)
 
     def excuse(self, *job_ids: str) -> None:
         """Note that jobs which were begun have ended, or go back to the queue, without ending this process."""
-        try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                for job_id in job_ids:
-                    deaths.end(pipe, job_id)
-                pipe.execute()
-        finally:
-            self.forget(*job_ids)
+        self._entrance.excuse(*job_ids)
 
     def announce(self) -> None:
         """Tell clients which models are served now: one field a model in the hash :data:`producer.wire.MODELS_KEY`."""
@@ -164,14 +143,12 @@ class Detector:
     def close(self) -> None:
         """Stop the requests, then the decode threads, then the connection; every request settles. Idempotent."""
         self._closed = True
+        self._entrance.close()
         for one in self.lineups.values():
             one.stop()  # first of all wakes decode threads that wait for a free request
         self._shares.close()
         self._threads.close()
-        try:
-            self.excuse(*list(self._counted))
-        except RedisError as error:
-            logger.warning("jobs.not_excused jobs=%d error=%s", len(self._counted), error)
+        self._entrance.excuse_all()
         self._lines.close()
         self._redis.close()
 
@@ -185,118 +162,14 @@ class Detector:
             raise UnknownModel(f"This worker does not serve the model {str(model)[:64]!r}; it serves {served}.")
         return self.lineups[model]
 
-    def _admit_again(self, detecting: Detecting) -> None:
-        """Let in a job that came before: alone, if it may have ended a worker."""
-        job_id = detecting.request.job_id
-        try:
-            suspect = deaths.is_suspect(self._redis, job_id)
-        except RedisError as error:
-            logger.warning("job.not_looked_up job=%s error=%s", job_id, error)
-            suspect = True
-        self._admission.enter(lambda: self._begin(detecting, alone=suspect), alone=suspect)
-
-    def _begin(self, detecting: Detecting, *, alone: bool = False) -> None:
-        detecting.add_done_callback(self._excuse_cancelled)  # not a lambda of its own: a future keeps its callbacks
-        if alone:
-            self._alone[detecting.request.job_id] = True
-            detecting.add_done_callback(self._settled_alone)
-        else:
-            detecting.add_done_callback(lambda _: self._admission.leave())
-        try:
-            if detecting.request.redelivered:  # more is to be asked about it, and nobody waits for that
-                self._threads.submit(detecting.lane, self._open, [detecting])
-            else:
-                self._threads.gather(detecting.lane, self._open, detecting)
-        except RuntimeError:  # the worker stops; what it held comes back to the queue
-            detecting.settle_all(detecting.cancelled_by or Cancelled())
-
-    def _open(self, group: Sequence[Detecting]) -> None:
-        """Count jobs as begun, and go on with the first; the others are next."""
-        replies = self._enter(group)
-        for detecting, said in reversed([*zip(group, replies, strict=True)][1:]):
-            try:
-                self._threads.submit(detecting.lane, self._go_on, detecting, said, first=True)
-            except RuntimeError:  # the worker stops
-                detecting.settle_all(detecting.cancelled_by or Cancelled())
-        self._go_on(group[0], replies[0])
-
-    def _go_on(self, detecting: Detecting, said: Begun | None) -> None:
-        """Go on with a job's images, unless it was answered before or has ended two workers."""
-        if detecting.is_duplicate:
-            detecting.settle_all(Cancelled())
-            return
-        if said is not None and isinstance(said.times, int) and said.times > deaths.DEATHS:
-            error = deaths.poisoned(detecting.request.job_id)
-            try:
-                self._bury(detecting, error)
-            except RedisError as problem:  # then it is tried once more
-                logger.warning("job.not_buried job=%s error=%s", detecting.request.job_id, problem)
-            else:
-                detecting.settle_all(error)
-                return
+    def _go_on(self, detecting: Detecting, first: object) -> None:
+        """Bring the images of a job that is begun on their way; ``first`` is Redis's reply for the first, or None."""
         for index in range(1, len(detecting.outcomes)):
             try:
                 self._threads.gather(detecting.lane, self._prepare_some, (detecting, index))
             except RuntimeError:
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
-        self._prepare(detecting, 0, None if said is None else said.first)
-
-    def _enter(self, group: Sequence[Detecting]) -> list[Begun | None]:
-        """Count jobs, and ask for their first images in the same trip; None where that was not to be, or failed.
-
-        Then it is a job like any other.
-        """
-        asked: dict[int, tuple[str, str | None]] = {}
-        said: list[Begun | None] = [None] * len(group)
-        began = time.monotonic()
-        try:
-            for number, detecting in enumerate(group):
-                if self._is_counted_now(detecting):
-                    asked[number] = detecting.request.job_id, _to_fetch(detecting, 0)
-                    detecting.outcomes[0].starts["fetch"] = began
-            for number, begun in zip(asked, self._begins([*asked.values()]) if asked else (), strict=True):
-                said[number] = begun
-                group[number].outcomes[0].timings_ms["fetch"], _ = _lap(began)
-                if isinstance(begun.times, Exception):
-                    logger.warning("job.not_counted job=%s error=%s", asked[number][0], begun.times)
-        except RedisError as problem:
-            logger.warning("jobs.not_counted jobs=%s error=%s", ",".join(_ids(group)), problem)
-        except Exception:
-            logger.exception("jobs.not_counted jobs=%s", ",".join(_ids(group)))
-        return said
-
-    def _is_counted_now(self, detecting: Detecting) -> bool:
-        """Note that a job is begun; False if it is not to be counted, as one that was answered before."""
-        request = detecting.request
-        if not request.job_id or self._closed:
-            return False
-        if request.redelivered and deaths.is_answered(self._redis, request.job_id, retries=request.retries):
-            detecting.is_duplicate = True
-            self.finish(request.job_id, Remains(request.queue, blobs.refs_of([request.images])))
-            return False
-        self._counted.add(request.job_id)
-        return True
-
-    def _excuse_cancelled(self, settled: Future[list[Outcome]]) -> None:
-        """Take back the count of a cancelled job: the pool cannot know of one that began while it was cancelled."""
-        detecting = cast(Detecting, settled)
-        if detecting.cancelled_by is not None and self.is_counted(detecting.request.job_id):
-            with contextlib.suppress(RuntimeError):  # the worker stops, and excuses all
-                self._threads.submit(detecting.lane, self.excuse, detecting.request.job_id)
-
-    def _bury(self, detecting: Detecting, error: FleetError) -> None:
-        detecting.is_buried = True
-        deaths.bury(self._redis, detecting.request.as_dead(error))
-
-    def _settled_alone(self, detecting: Future[list[Outcome]]) -> None:
-        """Let others in, unless the job is counted: then its end is stored first, lest it pay for their deaths."""
-        job_id = cast(Detecting, detecting).request.job_id
-        if job_id not in self._counted:
-            self._leave_alone(job_id)
-
-    def _leave_alone(self, job_id: str) -> None:
-        if self._alone.pop(job_id, False):  # in one step: two threads may come
-            self._admission.leave()
+        self._prepare(detecting, 0, first)
 
     def _prepare_some(self, images: Sequence[tuple[Detecting, int]]) -> None:
         """Fetch images of batches in one round trip, and go on with the first; the others are next."""
@@ -304,13 +177,12 @@ class Detector:
         began = time.monotonic()
         if len(images) > 1:
             try:
-                fetched = self._begins.images([_to_fetch(detecting, index) for detecting, index in images])
+                fetched = self._begins.images([key_to_fetch(detecting, index) for detecting, index in images])
             except Exception as problem:  # noqa: BLE001 - then each is asked for by itself, until Redis answers
                 logger.warning("images.not_fetched images=%d error=%r", len(images), problem)
         for (detecting, index), reply in zip(images, fetched, strict=True):
             if reply is not None:
-                outcome = detecting.outcomes[index]
-                outcome.starts["fetch"], (outcome.timings_ms["fetch"], _) = began, _lap(began)
+                detecting.note_fetch(index, began)
         for (detecting, index), reply in reversed([*zip(images, fetched, strict=True)][1:]):
             try:
                 self._threads.submit(detecting.lane, self._prepare, detecting, index, reply, first=True)
@@ -370,7 +242,7 @@ class Detector:
         """Put an image that cannot be read on the dead list, where the operator wants to look at such images."""
         if self._keep_invalid and isinstance(error, InvalidImage) and not detecting.is_buried:
             try:
-                self._bury(detecting, error)
+                self._entrance.bury(detecting, error)
             except RedisError as problem:
                 logger.warning("job.not_kept job=%s error=%s", detecting.request.job_id, problem)
 
@@ -453,25 +325,10 @@ class Detector:
             return blobs.read(self._redis, ref, reply, most_bytes=most)
 
         def unless() -> None:
-            self._check_open()
+            self._entrance.check_open()
             check_still_wanted(detecting)
 
         return until_done(read, unless=unless)
-
-
-def _ids(group: Sequence[Detecting]) -> list[str]:
-    return [detecting.request.job_id for detecting in group]
-
-
-def _to_fetch(detecting: Detecting, index: int) -> str | None:
-    """Return the key of an image's bytes; None where they ride in the message, nothing can be said, or it can wait."""
-    request = detecting.request
-    if not is_wanted(detecting) or request.options.tile is not None:
-        return None
-    try:
-        return wire.Image.parse(request.images[index]).ref
-    except FleetError:
-        return None
 
 
 def connect(url: str, *, connections: int) -> Redis:

@@ -1,7 +1,7 @@
 """The end of a job in one step of Redis: its outcome is stored and told, and all that was kept for it is gone.
 
 Stage: the last of a job's way, called by :mod:`worker.results` for a job that Celery's tracer ends, and by
-:mod:`worker.detector` and :mod:`worker.request` where an outcome stands already. One script, so one round trip where
+:mod:`worker.entrance` and :mod:`worker.request` where an outcome stands already. One script, so one round trip where
 Celery, kombu and the books make five, and no death of a worker comes in between: a job has its outcome and is off the
 books, or it comes back whole.
 """
