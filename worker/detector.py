@@ -180,9 +180,7 @@ class Detector:
                 fetched = self._begins.images([key_to_fetch(detecting, index) for detecting, index in images])
             except Exception as problem:  # noqa: BLE001 - then each is asked for by itself, until Redis answers
                 logger.warning("images.not_fetched images=%d error=%r", len(images), problem)
-        for (detecting, index), reply in zip(images, fetched, strict=True):
-            if reply is not None:
-                detecting.note_fetch(index, began)
+            images[0][0].note_fetch(images[0][1], began)
         for (detecting, index), reply in reversed([*zip(images, fetched, strict=True)][1:]):
             try:
                 self._threads.submit(detecting.lane, self._prepare, detecting, index, reply, first=True)
@@ -255,10 +253,12 @@ class Detector:
         outcome.thread = threading.current_thread().name
         began = time.monotonic()
         outcome.starts.setdefault("fetch", began)
-        data = self._fetch(detecting, request.images[index], fetched)
-        outcome.size_bytes = len(data)
-        fetch_ms, began = _lap(began)
-        times["fetch"], outcome.starts["decode"] = times.get("fetch", 0.0) + fetch_ms, began
+        try:
+            data = self._fetch(detecting, request.images[index], fetched)
+        finally:
+            fetch_ms, began = _lap(began)
+            times["fetch"] = times.get("fetch", 0.0) + fetch_ms
+        outcome.size_bytes, outcome.starts["decode"] = len(data), began
         check_still_wanted(detecting)
         tile = request.options.tile
         if tile is not None and not self._is_one_tile(outcome, data, tile):

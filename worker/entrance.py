@@ -183,9 +183,10 @@ class Entrance:
                     asked[number] = detecting.request.job_id, key_to_fetch(detecting, 0)
             for number, begun in zip(asked, self._begins([*asked.values()]) if asked else (), strict=True):
                 said[number] = begun
-                group[number].note_fetch(0, began)
                 if isinstance(begun.times, Exception):
                     logger.warning("job.not_counted job=%s error=%s", asked[number][0], begun.times)
+            if 0 in asked:  # the time is its own, for this thread goes on with it
+                group[0].note_fetch(0, began)
         except RedisError as problem:
             logger.warning("jobs.not_counted jobs=%s error=%s", _ids(group), problem)
         except Exception:
