@@ -44,7 +44,7 @@ class Backend:
 class Places:
     """Stands in for the pool: eight places, all taken, and one finisher, so jobs that have ended wait for each other.
 
-    The loop does not turn, so the look at those that wait does not come.
+    The loop turns when a test turns it.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -124,6 +124,18 @@ def test_one_that_nobody_joins_is_finished_by_itself(places: Places, finishing: 
     assert places.ends(1) == {"next": FINE}
 
 
+def test_one_that_waits_is_found_by_the_look_that_is_to_come(places: Places, finishing: Finishing) -> None:
+    """Given one that waits, when the loop turns and nothing else happens, then it is finished."""
+    finishing.take(places.add("waits"))
+
+    def looked() -> bool:
+        places.hub.fire_timers()
+        return finishing._ended.empty()
+
+    eventually(looked, "the look")
+    assert places.ends(1) == {"waits": FINE}
+
+
 def test_one_that_fails_is_told_apart(places: Places, finishing: Finishing) -> None:
     """Given a tracer that raises, then that is what its job ends with; the other's outcome is stored."""
 
@@ -158,6 +170,23 @@ def test_one_that_is_given_up_leaves_the_others_to_another_thread(
     assert places.ends(2) == {"before": FINE, "after": FINE}
     assert threads["before"] != threads["after"]
     assert backend.stored == [["before"]], "of the other, what Celery stored when it was given up stands"
+
+
+@pytest.mark.parametrize("given_up", [0, 1])
+def test_of_a_job_that_is_here_twice_the_outcome_of_either_is_stored(
+    places: Places, finishing: Finishing, backend: Backend, given_up: int
+) -> None:
+    """Given a job that was delivered twice, when one of the two is given up meanwhile, then the other's is stored."""
+
+    def frees_a_place(_: Job) -> Any:
+        places.jobs.pop(jobs[given_up].pid, None)
+        return FINE
+
+    jobs = [places.add("twice", frees_a_place) for _ in range(2)]
+    for job in jobs:
+        finishing.take(job)
+    stored = eventually(lambda: backend.stored, "the storing")
+    assert set(stored[0]) == {"twice"}
 
 
 @pytest.mark.parametrize(
