@@ -1,6 +1,6 @@
 """Threads that run the bodies of tasks: one may be interrupted, and one that is stuck is replaced.
 
-Stage: under :mod:`worker.pool`. Nothing here knows Celery.
+Stage: under :mod:`worker.finishing`. Nothing here knows Celery.
 """
 
 import ctypes

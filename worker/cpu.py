@@ -22,7 +22,7 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 #: A difference between arrangements that is worth a change.
 WORTH = 0.03
 
-#: Jobs whose inference is over and that wait to be finished with others (:mod:`worker.pool`).
+#: Jobs whose inference is over and that wait to be finished with others (:mod:`worker.finishing`).
 FINISHING = 4
 
 

@@ -5,12 +5,19 @@ answer, or while it waits for Redis to come back, which a restart would not hast
 answers and it has not been told to stop. Who asks, ``fleet-worker health`` or a shell, reads the age of a file only.
 """
 
+import logging
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from celery import bootsteps
+
+from producer.wire import ANNOUNCE_EVERY_S
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two signs of life.
 SIGN_EVERY_S = 5.0
@@ -63,6 +70,55 @@ class Health:
             since = min(self._networks_at, self._redis_at)
             if not self._stops and time.monotonic() - since < VALID_S:
                 self._ready.touch()
+
+
+class Signs:
+    """Sees to it that signs of health are given while the loop turns. Belongs to the loop thread.
+
+    Args:
+        health: where they are noted.
+        engine: what has the networks.
+        aside: does something on another thread; if it fails, an event of this name is logged.
+    """
+
+    def __init__(self, health: Health, engine: Any, aside: Callable[[Callable[[], None], str], None]) -> None:
+        self._health = health
+        self._engine = engine
+        self._aside = aside
+        self._answered_at = 0.0
+
+    def meet(self, hub: Any) -> None:
+        """Give signs now, and for as long as ``hub`` turns; to be said again to a hub that was reset."""
+        hub.call_repeatedly(SIGN_EVERY_S, self._check)
+        hub.call_soon(self._check)
+        hub.call_soon(self._announce)
+        hub.call_repeatedly(ANNOUNCE_EVERY_S, self._announce)
+
+    def answered(self) -> None:
+        """Note that a network has just given an answer, which proves as much as one that is asked for."""
+        self._answered_at = time.monotonic()
+
+    def _check(self) -> None:
+        if time.monotonic() - self._answered_at < SIGN_EVERY_S:
+            self._touch()
+        else:
+            self._engine.check().add_done_callback(self._on_checked)
+
+    def _on_checked(self, test: Future[bool]) -> None:
+        if test.result():
+            self._touch()
+        else:
+            logger.error("health.self_test_failed")
+
+    def _touch(self) -> None:
+        self._aside(self._health.networks_answer, "health.touch_failed")
+
+    def _announce(self) -> None:
+        self._aside(self._say_served, "engine.announce_failed")
+
+    def _say_served(self) -> None:
+        self._engine.announce()
+        self._health.redis_answers()
 
 
 class HealthStep(bootsteps.StartStopStep):  # type: ignore[misc]

@@ -1,21 +1,24 @@
-"""One job in the pool, and what Celery is told of one that went wrong.
+"""One job in the pool, how it begins and goes back, and what Celery is told of one that went wrong.
 
 Stage: under :mod:`worker.pool`. Mirrors celery 5.7: ``celery.worker.request.Request`` (whose methods the callbacks
 are), ``billiard.einfo.ExceptionInfo`` (what it reads of an error).
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo
-from celery.exceptions import BackendError, Reject, WorkerLostError
+from celery.exceptions import BackendError, Reject, WorkerLostError, WorkerShutdown, WorkerTerminate
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.bodies import Body
 from worker.request import Stage
+
+logger = logging.getLogger(__name__)
 
 #: What Celery's tracer raises when Redis could not be reached to store an outcome.
 UNREACHABLE = (OSError, BackendError, OperationalError, RedisConnectionError, RedisTimeoutError)
@@ -79,6 +82,28 @@ class End(NamedTuple):
     job: Job
     returned: Any
     problem: ExceptionInfo | None
+
+
+def begun(begin: Callable[..., Any], engine: Any, job: Job) -> Future[Any]:
+    """Start the job's stage; what goes wrong is raised by the body, inside Celery's tracer."""
+    try:
+        future = begin(engine, job.args[2])
+    except (WorkerShutdown, WorkerTerminate):  # a signal's, which may come at any moment
+        raise
+    except BaseException as error:  # noqa: BLE001
+        return failed(error)
+    if not isinstance(future, Future):
+        return failed(TypeError(f"{job.task.name}.begin returned {type(future).__name__} instead of a future"))
+    return future
+
+
+def give_back_all(waiting: Sequence[Any]) -> None:
+    """Put the messages of requests that wait for a place back to the heads of their queues, in their order."""
+    try:
+        for request in reversed(waiting):
+            give_back(request)
+    except Exception as error:  # noqa: BLE001 - then they come back when the connection closes or the lease ends
+        logger.warning("pool.not_given_back waiting=%d error=%r", len(waiting), error)
 
 
 def give_back(request: Any) -> None:

@@ -1,7 +1,7 @@
 """Celery's pool: runs a task's asynchronous stage, then Celery's own tracer, and blocks the event loop for neither.
 
-Stage: between Celery's consumer and :mod:`worker.detector`. All that knows Celery's insides is here and in
-:mod:`worker.request`; nothing is patched. Selected by ``worker_pool = "worker.pool:DetectionPool"``.
+Stage: between Celery's consumer and :mod:`worker.detector`. Neighbour: :mod:`worker.finishing`, which runs the tracer.
+Nothing of Celery's is patched. Selected by ``worker_pool = "worker.pool:DetectionPool"``.
 
 A job's way::
 
@@ -9,10 +9,6 @@ A job's way::
     task.begin(...)    returns a future at once; no thread waits for it
     tracer             a finisher      target(*args), unchanged: runs the body, stores the result, signals, chords
     _finish            loop thread     Celery's callback (ack, events), free the place
-
-While all places are taken there is work enough, so a few jobs whose stages have ended wait a moment for each other: one
-finisher runs their tracers one after the other, their outcomes go to Redis in one round trip, and the loop hears of all
-at once. Between two inferences the caches are cold, and the same Python costs twice as much (docs/performance.md).
 
 A task without ``begin`` goes straight to the tracer, on a thread of its own, since it may block as long as it likes.
 
@@ -26,41 +22,29 @@ import itertools
 import logging
 import queue
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery import signals
 from celery.concurrency.base import BasePool
-from celery.exceptions import (
-    SoftTimeLimitExceeded,
-    WorkerShutdown,
-    WorkerTerminate,
-)
+from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 
-from producer.wire import ANNOUNCE_EVERY_S
 from worker import cpu, models, opening, settings
 from worker.alarms import Alarms
 from worker.bell import Bell
-from worker.bodies import Finishers, Interrupted
-from worker.health import SIGN_EVERY_S, Health
-from worker.jobs import UNREACHABLE, End, Job, failed, give_back, lost, not_stored, unwind
-from worker.request import Outcome, Stage, staged
+from worker.bodies import Interrupted
+from worker.finishing import Finishing
+from worker.health import Health, Signs
+from worker.jobs import End, Job, begun, failed, give_back_all, lost, unwind
+from worker.request import Stage
 from worker.stops import Stops
 
 logger = logging.getLogger(__name__)
-
-#: Threads that run Celery's tracer for jobs whose asynchronous stage is over; they mostly wait for Redis.
-FINISHERS = 2
-
-#: Longest wait, while all places are taken, of a job whose stage has ended for others.
-TOGETHER_S = 0.1
 
 #: Seconds between two looks whether a place that was kept for others may be given away.
 LOOK_EVERY_S = 0.5
@@ -88,18 +72,16 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._taken: Counter[str] = Counter()
         self._pids = itertools.count(1)
         self._done: queue.SimpleQueue[End] = queue.SimpleQueue()
-        self._ended: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._alarms = Alarms()
         self._bell = Bell()
         self._freed = 0
-        self._look: Any = None
-        self._looks_soon = False
         self._closes = False
         self._hub: Any = None
         self._engine: Any = None
-        self._finishers: Finishers | None = None
-        self._answered_at = 0.0
         self._stops = Stops(self._bell.ring)
+        self._finishing = Finishing(
+            self.limit, is_wanted=self._holds, tell=self._note_ends, backend=lambda: self.app.backend
+        )
 
     # ---------------------------------------------------------------------------------------------- lifecycle
 
@@ -126,21 +108,19 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             logger.critical("%s", error)
             raise WorkerShutdown(EX_FAILURE) from None
         self.health = Health(settings.load().health_file)
+        self._signs = Signs(self.health, self._engine, self._finishing.aside)
         self._does_debug = False  # Celery would log each message as it is, image included
-        self._finishers = Finishers(FINISHERS)
+        self._finishing.start()
         signals.worker_process_init.send(sender=None)
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Meet the event loop; called again after each reconnect, when the loop has lost its timers and readers."""
         self._hub = hub
-        self._wait_no_more()
+        self._finishing.wait_no_more()
         self._alarms.meet(hub)
         self._bell.listen(hub, self._settle)
         self._bell.ring()
-        hub.call_repeatedly(SIGN_EVERY_S, self._check_health)
-        hub.call_soon(self._check_health)
-        hub.call_soon(self._announce)
-        hub.call_repeatedly(ANNOUNCE_EVERY_S, self._announce)
+        self._signs.meet(hub)
         if (places := self.options.get("semaphore")) is not None and hasattr(places, "give"):
             hub.call_repeatedly(LOOK_EVERY_S, places.give)
 
@@ -151,7 +131,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         is a connection, and trying to would end the worker: what ends meanwhile comes back, and is recognised.
         """
         self._freed = 0
-        self._wait_no_more()
+        self._finishing.wait_no_more()
         self._engine.drop_connections()
         semaphore = self.options.get("semaphore")
         for job in self._jobs.values():
@@ -172,16 +152,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         In a cold shutdown those that have a place are given up as well, before their messages go back.
         """
         self._closes = True
-        self._wait_no_more()
-        self._aside(self.health.stops, "health.touch_failed")
+        self._finishing.wait_no_more()
+        self._finishing.aside(self.health.stops, "health.touch_failed")
         if (semaphore := self.options.get("semaphore")) is not None:
             semaphore.clear()
-        waiting = [one for one in state.requests.values() if one not in state.active_requests]
-        try:
-            for request in reversed(waiting):  # each goes to the head of its queue
-                give_back(request)
-        except Exception as error:  # noqa: BLE001 - then they come back when the connection closes or the lease ends
-            logger.warning("pool.not_given_back waiting=%d error=%r", len(waiting), error)
+        give_back_all([one for one in state.requests.values() if one not in state.active_requests])
         if state.should_terminate:
             self._settle()
             self._shut()
@@ -252,8 +227,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
                 self._begin(job)
         except Exception as error:  # such as no more threads; it ends this job, not the loop
             logger.exception("job.not_begun job=%s", job.args[1])
-            self._done.put(End(job, None, lost(error)))
-            self._bell.ring()
+            self._note_ends([End(job, None, lost(error))])
         return job
 
     def taken(self, queue: str) -> int:
@@ -276,23 +250,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def _begin(self, job: Job) -> None:
         begin = getattr(job.task, "begin", None)
         if begin is None:
-            threading.Thread(target=self._run_together, args=([job],), name=f"task-{job.pid}", daemon=True).start()
+            self._finishing.take_alone(job)
             return
-        job.future = self._begun(begin, job)
+        job.future = begun(begin, self._engine, job)
         job.stage = Stage(job.args[1], self._engine, job.future, job.tag)
-        job.future.add_done_callback(lambda _: self._enter_body(job))
-
-    def _begun(self, begin: Callable[..., Any], job: Job) -> Future[Any]:
-        """Start the stage; what goes wrong is raised by the body, inside Celery's tracer."""
-        try:
-            future = begin(self._engine, job.args[2])
-        except (WorkerShutdown, WorkerTerminate):  # a signal's, which may come at any moment
-            raise
-        except BaseException as error:  # noqa: BLE001
-            return failed(error)
-        if not isinstance(future, Future):
-            return failed(TypeError(f"{job.task.name}.begin returned {type(future).__name__} instead of a future"))
-        return future
+        job.future.add_done_callback(lambda _: self._finishing.take(job))
 
     def _arm(self, job: Job, tell: Callable[..., Any] | None, limit_s: float | None, *, soft: bool) -> None:
         if limit_s and tell is not None:
@@ -320,8 +282,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             job.body.give_up(Interrupted)
             return
         job.future.cancel()
-        if job.body.give_up(Interrupted, older_than_s=spare_s) and self._finishers is not None:
-            self._finishers.add()  # in the place of the one that may be stuck
+        if job.body.give_up(Interrupted, older_than_s=spare_s):
+            self._finishing.replace_one()
 
     def _forget(self, job: Job) -> None:
         """Free the job's place, once; it is given away at the next :meth:`_settle`."""
@@ -330,11 +292,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             self._taken[job.queue] -= 1
             self._freed += 1
             if job.future is not None and self._engine.is_counted(job.args[1]):
-                self._aside(functools.partial(self._engine.excuse, job.args[1]), "engine.excuse_failed")
+                self._finishing.aside(functools.partial(self._engine.excuse, job.args[1]), "engine.excuse_failed")
 
     def _settle(self) -> None:
         """Tell Celery of the jobs that have ended, then give their places to those that wait."""
-        self._looks_soon = False  # until it is known whether there will be a look
+        self._finishing.let_none_wait()  # until it is known whether all places are taken
         self._bell.clear()
         with contextlib.suppress(queue.Empty):
             while True:
@@ -345,18 +307,9 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             if semaphore is not None:
                 semaphore.release()
         if len(self._jobs) < self.limit or self._closes or self._hub is None:
-            self._gather()
-            return
-        if self._look is None:
-            self._look = self._hub.call_later(TOGETHER_S, self._wait_no_more)
-        self._looks_soon = True  # set last: who sees it knows that what it has put down will be found
-
-    def _wait_no_more(self) -> None:
-        """Let those that wait for others be finished; a loop that is lost, or ends, has lost its timers."""
-        if self._look is not None:
-            self._look.cancel()
-        self._look, self._looks_soon = None, False
-        self._gather()
+            self._finishing.gather()
+        else:
+            self._finishing.let_wait(self._hub)
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended: acknowledge, send events, count."""
@@ -365,7 +318,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         try:
             job.note_end()
             if problem is None and job.callback is not None:
-                self._note_health(job, returned)
+                if job.future is not None and not returned[0]:  # the tracer's (failed, value, runtime)
+                    self._signs.answered()
                 job.callback(returned)
             elif problem is not None and job.error_callback is not None:
                 job.error_callback(problem)
@@ -379,147 +333,19 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             unwind(problem if problem is not None else returned[1])
             job.future = job.stage = None  # a settled future keeps its callbacks, and those the job
 
-    # ------------------------------------------------------------------------------- completion and body threads
+    # ---------------------------------------------------------------------------------------------- any thread
 
-    def _enter_body(self, job: Job) -> None:
-        """Have the job finished, by itself or with others that have ended."""
-        if job.pid not in self._jobs or self._finishers is None:
-            return
-        if not getattr(job.task, "brief", False):  # its body may take long, and would hold up the others
-            self._finishers.submit(functools.partial(self._run_together, [job]))
-            return
-        self._ended.put(job)
-        if not self._looks_soon or self._ended.qsize() >= self.limit // 3:
-            self._gather()
+    def _holds(self, job: Job) -> bool:
+        """Tell whether the job has its place, and so whether anybody waits for its outcome."""
+        return job.pid in self._jobs
 
-    def _gather(self) -> None:
-        jobs = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                jobs.append(self._ended.get_nowait())
-        if jobs and self._finishers is not None:
-            self._finishers.submit(functools.partial(self._run_together, jobs))
-
-    def _run_together(self, jobs: Sequence[Job]) -> bool:
-        """Run Celery's tracer for each job, then store their outcomes. False when one was given up in the middle.
-
-        Then this thread has been replaced, and what it has not begun is for another.
-        """
-        outcomes: list[Outcome] = []
-        ends: list[End] = []
-        given_up = False
-        for number, job in enumerate(jobs, 1):
-            if len(jobs) > 1 and job.stage is not None:
-                job.stage.together = outcomes
-            if (end := self._run(job)) is not None:
-                ends.append(end)
-            if given_up := job.body.given_up:
-                for later in jobs[number:]:
-                    self._ended.put(later)
-                self._gather()
-                break
-        refused = self._store(outcomes, jobs) if outcomes else {}
-        outcomes.clear()  # a ring: each stage holds the list, and the list all stages
+    def _note_ends(self, ends: Sequence[End]) -> None:
+        """Have the loop thread tell Celery of jobs that have ended."""
         for end in ends:
-            error = refused.get(end.job.args[1])
-            self._done.put(end if error is None else End(end.job, None, not_stored(error)))
+            self._done.put(end)
         self._bell.ring()
-        return not given_up
 
-    def _store(self, outcomes: Sequence[Outcome], jobs: Sequence[Job]) -> dict[str, Exception]:
-        """Store the outcomes, but for those of jobs that are given up; return why not, by job, where that cannot be."""
-
-        def is_wanted(job_id: str) -> bool:  # a job that was delivered twice may be here twice
-            return any(job.args[1] == job_id and job.pid in self._jobs for job in jobs)
-
-        try:
-            refused: dict[str, Exception] = self.app.backend.store_together(outcomes, is_wanted)
-        except Exception as error:  # noqa: BLE001 - it ends these jobs, not the thread
-            refused = {outcome.stage.job_id: error for outcome in outcomes}
-        for job_id, why in refused.items():
-            logger.error("job.not_stored job=%s error=%r", job_id, why)
-        return refused
-
-    def _run(self, job: Job) -> "End | None":
-        """Run Celery's tracer; return how the job ended, or None when it was given up.
-
-        A soft limit strikes once and may do so anywhere in here. ``Interrupted`` may as well, after the job was given
-        up and its outcome does not matter any more: it is not stored if it was kept back.
-        """
-        done = None
-        with contextlib.suppress(Interrupted):
-            try:
-                job.body.enter()
-                done = self._trace(job) if job.pid in self._jobs else None
-            except SoftTimeLimitExceeded as error:  # between the tracer's end and here
-                done = None, lost(error)
-            while True:
-                try:
-                    job.body.leave()  # from here on nothing strikes
-                    break
-                except SoftTimeLimitExceeded:  # in the last moment: the outcome stands
-                    continue
-            return None if done is None else End(job, *done)
-        return None
-
-    @staticmethod
-    def _trace(job: Job) -> tuple[Any, ExceptionInfo | None]:
-        """Run Celery's tracer, which lets out only what has to do with the worker; Celery's callback judges that."""
-        try:
-            with staged(job.stage):
-                return job.target(*job.args), None
-        except Interrupted:
-            raise
-        except UNREACHABLE as error:
-            return None, not_stored(error)
-        except (MemoryError, SoftTimeLimitExceeded) as error:
-            return None, lost(error)
-        except Exception:  # noqa: BLE001
-            return None, ExceptionInfo()
-        except BaseException as error:  # noqa: BLE001 - a task that exits ends its job, not the worker
-            return None, lost(error)
-
-    # ------------------------------------------------------------------------------------------------- health
-
-    def _announce(self) -> None:
-        self._aside(self._say_served, "engine.announce_failed")
-
-    def _say_served(self) -> None:
-        self._engine.announce()
-        self.health.redis_answers()
-
-    def _note_health(self, job: Job, returned: Any) -> None:
-        """Note when a network last gave an answer; ``returned`` is the tracer's (failed, value, runtime)."""
-        if job.future is not None and not returned[0]:
-            self._answered_at = time.monotonic()
-
-    def _check_health(self) -> None:
-        """Touch the health file while the networks answer; jobs that were answered lately prove it as well."""
-        if time.monotonic() - self._answered_at < SIGN_EVERY_S:
-            self._aside(self.health.networks_answer, "health.touch_failed")
-        else:
-            self._engine.check().add_done_callback(self._on_checked)
-
-    def _on_checked(self, test: Future[bool]) -> None:
-        if test.result():
-            self._aside(self.health.networks_answer, "health.touch_failed")
-        else:
-            logger.error("health.self_test_failed")
-
-    def _aside(self, work: Callable[[], None], event: str) -> None:
-        """Do ``work``, which may block on Redis or a disk, off the loop thread."""
-
-        def guarded() -> bool:
-            try:
-                work()
-            except UNREACHABLE as error:
-                logger.warning("%s error=%s", event, error)
-            except Exception:
-                logger.exception("%s", event)
-            return True
-
-        if self._finishers is not None:
-            self._finishers.submit(guarded)
+    # ---------------------------------------------------------------------------------------- remote control
 
     def grow(self, n: int = 1) -> None:
         """Refuse: the number of jobs does not make inference faster."""

@@ -76,6 +76,8 @@ NO_CELERY = {
 }
 NO_OPENVINO = {
     "pool",
+    "finishing",
+    "jobs",
     "tasks",
     "app",
     "request",
