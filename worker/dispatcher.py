@@ -25,12 +25,20 @@ class HeardDispatcher(EventDispatcher):  # type: ignore[misc]
     def __init__(self, *args: Any, buffer_limit: int = MOST_BUFFERED, **kwargs: Any) -> None:
         super().__init__(*args, buffer_limit=buffer_limit, **kwargs)
 
+    def extend_buffer(self, other: EventDispatcher) -> None:
+        """Take over what the dispatcher of a connection that is lost has not sent; Celery leaves groups behind."""
+        super().extend_buffer(other)
+        with self.mutex:
+            for group, events in other._group_buffer.items():  # noqa: SLF001 - it is one of us
+                self._group_buffer[group] += events
+
     def flush(self, errors: bool = True, groups: bool = True) -> None:
         """Send what is buffered."""
         if groups:
+            super().flush(errors=errors, groups=False)  # what could not be sent before comes first
             with self.mutex:
                 self._send_first_ones()
-        super().flush(errors, groups)
+        super().flush(errors=errors and not groups, groups=groups)
 
     def _send_first_ones(self) -> None:
         """Send the first event of each group; if that reached nobody, forget the others.

@@ -215,3 +215,26 @@ def test_a_broadcast_that_waits_for_others_is_heard_by_nobody_yet(
             producer.publish({"some": "thing"}, exchange=everyone, declare=[everyone])
             assert dispatcher.connection.heard_by is None
         assert eventually(pubsub.get_message, "it")["channel"] == b"/0.everyone"
+
+
+def test_a_new_connections_dispatcher_takes_over_what_waits(make: Make, own_server: str, redis: Redis) -> None:
+    """Given events that were not sent when a connection was lost, then the next one sends them, and its own after."""
+    lost, fresh = make(own_server), make(own_server)
+    for number in range(3):
+        lost.send("task-sent", number=number)
+    lost.disable()
+    fresh.extend_buffer(lost)
+    fresh.send("task-sent", number=3)
+    with redis.pubsub() as listener:
+        listener.psubscribe("*celeryev/*")
+        assert listener.get_message(timeout=5)
+        fresh.flush()
+    assert fresh.producer.published == [[0], [1, 2, 3]]
+
+
+def test_what_could_not_be_sent_comes_before_what_is_new(dispatcher: HeardDispatcher) -> None:
+    """Given events that failed and new ones, then the old ones are published first."""
+    dispatcher._outbound_buffer.append(([{"type": "task-sent", "number": 0}], "task.multi"))
+    dispatcher.send("task-sent", number=1)
+    dispatcher.flush()
+    assert dispatcher.producer.published == [[0], [1]]
