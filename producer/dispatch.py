@@ -63,7 +63,7 @@ class Rules:
             check_model_name(self.model)
         for name in ("max_backlog", "max_backlog_bytes"):
             limit = getattr(self, name)
-            if not isinstance(limit, int) or limit < 1:
+            if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
                 raise InvalidRequest(f"{name} is a whole number from 1.")
         if self.when_full not in ("wait", "refuse"):
             raise InvalidRequest("when_full is 'wait' or 'refuse'.")

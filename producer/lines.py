@@ -196,7 +196,7 @@ class _Line:
         small: list[bytes] = []
         for command in commands:
             if all(len(word) < LARGE_BYTES for word in command if isinstance(word, bytes)):
-                small.append(hiredis.pack_command(command))  # type: ignore[arg-type] # its stub knows tuples of one
+                small.append(hiredis.pack_command(_as_texts(command)))  # type: ignore[arg-type] # its stub knows one word
                 continue
             small.append(b"*%d\r\n" % len(command))
             for word in command:
@@ -216,6 +216,11 @@ class _Line:
             return self.connection.read_response()
         except ResponseError as error:
             return error
+
+
+def _as_texts(command: Command) -> Command:
+    """Write numbers out: hiredis 3.5 has Python do it, and crashes when a signal's handler raises in that moment."""
+    return tuple([word if isinstance(word, str | bytes) else str(word) for word in command])
 
 
 def _disconnect(connections: "weakref.WeakSet[Any]", lock: threading.Lock) -> None:

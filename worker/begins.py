@@ -67,7 +67,11 @@ class Begins:
         for (job_id, _), fetch in zip(jobs, asking, strict=True):
             times, _ = next(replies), next(replies)
             first = self._unless_long(next(replies), fetch[0]) if fetch else None
-            begun.append(Begun(times if not isinstance(times, OutOfMemoryError) else self._count(job_id), first))
+            if isinstance(times, OutOfMemoryError):
+                times = self._count(job_id)
+            elif isinstance(times, Exception):  # such as a master of before, whose images may be gone
+                first = None
+            begun.append(Begun(times, first))
         return begun
 
     def images(self, refs: Sequence[str | None]) -> list[object]:

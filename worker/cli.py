@@ -102,7 +102,8 @@ def doctor() -> None:
         click.echo(f"{name:22} {value}")
     click.echo()
     plan = cpu.make_plan(chosen)
-    for sentence in (*plan.why, memory.explain(chosen.max_pixels, chosen.max_image_bytes, plan.decoders)):
+    bound = memory.explain(chosen.max_pixels, chosen.max_image_bytes, plan.decoders, len(chosen.models))
+    for sentence in (*plan.why, bound):
         click.echo(sentence)
     for sentence in footprint.explain(chosen.models):
         click.echo(sentence)

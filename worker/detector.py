@@ -181,12 +181,13 @@ class Detector:
             except Exception as problem:  # noqa: BLE001 - then each is asked for by itself, until Redis answers
                 logger.warning("images.not_fetched images=%d error=%r", len(images), problem)
             images[0][0].note_fetch(images[0][1], began)
-        for (detecting, index), reply in reversed([*zip(images, fetched, strict=True)][1:]):
+        while len(fetched) > 1:  # taken out, for this thread is about to wait
+            detecting, index = images[len(fetched) - 1]
             try:
-                self._threads.submit(detecting.lane, self._prepare, detecting, index, reply, first=True)
+                self._threads.submit(detecting.lane, self._prepare, detecting, index, fetched.pop(), first=True)
             except RuntimeError:  # the worker stops
                 detecting.settle(index, detecting.cancelled_by or Cancelled())
-        self._prepare(*images[0], fetched[0])
+        self._prepare(*images[0], fetched.pop())
 
     def _prepare(self, detecting: Detecting, index: int, fetched: object = None) -> None:
         """Bring image ``index`` on its way; ``fetched`` is Redis's reply if it was asked already."""
@@ -264,7 +265,6 @@ class Detector:
         if tile is not None and not self._is_one_tile(outcome, data, tile):
             return self._send_in_tiles(detecting, outcome, data, tile)
         tensor, outcome.frame = decode.to_input(data, self._limits, outcome.network.spec.fit, self._room)
-        del data, fetched  # the next line may wait
         times["decode"], _ = _lap(began)
         return self._submit(outcome, tensor)
 

@@ -45,7 +45,7 @@ class HeardDispatcher(EventDispatcher):  # type: ignore[misc]
 
         A broker that does not tell, or cannot be reached, counts as one who listens: Celery then keeps the events.
         """
-        if self._closed:
+        if self._closed or self._outbound_buffer:
             return
         for group, events in self._group_buffer.items():
             if not (count := len(events)):  # other threads append meanwhile

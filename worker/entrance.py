@@ -123,8 +123,8 @@ class Entrance:
         job_id = detecting.request.job_id
         try:
             suspect = deaths.is_suspect(self._redis, job_id)
-        except RedisError as error:
-            logger.warning("job.not_looked_up job=%s error=%s", job_id, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job gets an answer
+            logger.warning("job.not_looked_up job=%s error=%r", job_id, error)
             suspect = True
         self._admission.enter(lambda: self._begin(detecting, alone=suspect), alone=suspect)
 
@@ -146,12 +146,13 @@ class Entrance:
     def _open(self, group: Sequence[Detecting]) -> None:
         """Count jobs as begun, and go on with the first; the others are next."""
         replies = self._count(group)
-        for detecting, said in reversed([*zip(group, replies, strict=True)][1:]):
+        while len(replies) > 1:  # taken out, for this thread is about to wait
+            detecting = group[len(replies) - 1]
             try:
-                self._threads.submit(detecting.lane, self._judge, detecting, said, first=True)
+                self._threads.submit(detecting.lane, self._judge, detecting, replies.pop(), first=True)
             except RuntimeError:  # the worker stops
                 detecting.settle_all(detecting.cancelled_by or Cancelled())
-        self._judge(group[0], replies[0])
+        self._judge(group[0], replies.pop())
 
     def _judge(self, detecting: Detecting, said: Begun | None) -> None:
         """Go on with a job, unless it was answered before or has ended two workers."""
@@ -162,8 +163,8 @@ class Entrance:
             error = deaths.poisoned(detecting.request.job_id)
             try:
                 self.bury(detecting, error)
-            except RedisError as problem:  # then it is tried once more
-                logger.warning("job.not_buried job=%s error=%s", detecting.request.job_id, problem)
+            except Exception as problem:  # noqa: BLE001 - then it is tried once more
+                logger.warning("job.not_buried job=%s error=%r", detecting.request.job_id, problem)
             else:
                 detecting.settle_all(error)
                 return

@@ -30,15 +30,17 @@ logger = logging.getLogger(__name__)
 #: Threads that run Celery's tracer for jobs whose asynchronous stage is over; they mostly wait for Redis.
 FINISHERS = 2
 
-#: Longest wait, while all places are taken, of a job whose stage has ended for others.
+#: Longest wait, while all places are taken, of a job whose stage has ended for others; and where jobs of several queues
+#: have places, so that those of a fast model are not held up.
 TOGETHER_S = 0.1
+TOGETHER_OF_SEVERAL_S = 0.02
 
 
 class Finishing:
     """Finishes jobs, alone or together. Any thread may call it, but those that say so are for the loop thread alone.
 
     Args:
-        places: jobs that there are at most; a third of them wait for no more.
+        places: tells how many places the jobs of a job's queue have; a third of them wait for no more. From any thread.
         is_wanted: tells whether a job is not given up yet; called from any thread.
         tell: is told how jobs ended, of those that were finished together all at once; called from any thread.
         backend: gives Celery's result backend.
@@ -46,13 +48,13 @@ class Finishing:
 
     def __init__(
         self,
-        places: int,
+        places: Callable[[Job], int],
         *,
         is_wanted: Callable[[Job], bool],
         tell: Callable[[Sequence[End]], None],
         backend: Callable[[], Any],
     ) -> None:
-        self._enough = places // 3
+        self._places = places
         self._is_wanted = is_wanted
         self._tell = tell
         self._backend = backend
@@ -76,10 +78,10 @@ class Finishing:
         """Let no job that ends from now on wait for others; those that wait already go on waiting. Loop thread."""
         self._looks_soon = False
 
-    def let_wait(self, hub: Any) -> None:
-        """Let jobs that end wait for others, but not longer than ``TOGETHER_S`` from the first call. Loop thread."""
+    def let_wait(self, hub: Any, within_s: float = TOGETHER_S) -> None:
+        """Let jobs that end wait for others, but not longer than ``within_s`` from the first call. Loop thread."""
         if self._look is None:
-            self._look = hub.call_later(TOGETHER_S, self.wait_no_more)
+            self._look = hub.call_later(within_s, self.wait_no_more)
         self._looks_soon = True  # set last: who sees it knows that what it has put down will be found
 
     def wait_no_more(self) -> None:
@@ -120,7 +122,7 @@ class Finishing:
             self._finishers.submit(functools.partial(self._run_together, [job]))
             return
         self._ended.put(job)
-        if not self._looks_soon or self._ended.qsize() >= self._enough:
+        if not self._looks_soon or self._ended.qsize() >= self._places(job) // 3:
             self.gather()
 
     def gather(self) -> None:

@@ -64,18 +64,19 @@ class Room:
                 self._change.notify_all()
 
 
-def headroom_bytes(*, max_pixels: int, max_image_bytes: int, decoders: int) -> int:
+def headroom_bytes(*, max_pixels: int, max_image_bytes: int, decoders: int, models: int = 1) -> int:
     """Return what a worker may take beyond its memory when idle, whatever it is sent."""
     decoding = BYTES_PER_PIXEL * max_pixels
-    fetched = (COPIES_OF_IMAGE * max_image_bytes + IMAGES_AT_ONCE * min(AHEAD_BYTES, max_image_bytes)) * decoders
+    ahead = (IMAGES_AT_ONCE - 1) * min(AHEAD_BYTES, max_image_bytes) * decoders * models
+    fetched = COPIES_OF_IMAGE * max_image_bytes * decoders + ahead
     held = COPIES_OF_MESSAGE * (MAX_HELD_BYTES + MESSAGES_AT_ONCE * MAX_MESSAGE_BYTES)
     tiled = BYTES_PER_KEPT_PIXEL * TILED_AT_ONCE * max_pixels
     return int(decoding + fetched + held + tiled)
 
 
-def explain(max_pixels: int, max_image_bytes: int, decoders: int) -> str:
+def explain(max_pixels: int, max_image_bytes: int, decoders: int, models: int) -> str:
     """Say the bound as a sentence for ``fleet-worker doctor``."""
-    most = headroom_bytes(max_pixels=max_pixels, max_image_bytes=max_image_bytes, decoders=decoders)
+    most = headroom_bytes(max_pixels=max_pixels, max_image_bytes=max_image_bytes, decoders=decoders, models=models)
     return f"Memory: at most {most / 2**20:,.0f} MiB more than when idle, whatever is sent."
 
 

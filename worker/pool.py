@@ -38,7 +38,7 @@ from worker import cpu, models, opening, settings
 from worker.alarms import Alarms
 from worker.bell import Bell
 from worker.bodies import Interrupted
-from worker.finishing import Finishing
+from worker.finishing import TOGETHER_OF_SEVERAL_S, TOGETHER_S, Finishing
 from worker.health import Health, Signs
 from worker.jobs import End, Job, begun, failed, give_back_all, lost, unwind
 from worker.request import Stage
@@ -80,7 +80,10 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._engine: Any = None
         self._stops = Stops(self._bell.ring)
         self._finishing = Finishing(
-            self.limit, is_wanted=self._holds, tell=self._note_ends, backend=lambda: self.app.backend
+            lambda job: self._taken[job.queue],
+            is_wanted=self._holds,
+            tell=self._note_ends,
+            backend=lambda: self.app.backend,
         )
 
     # ---------------------------------------------------------------------------------------------- lifecycle
@@ -309,7 +312,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         if len(self._jobs) < self.limit or self._closes or self._hub is None:
             self._finishing.gather()
         else:
-            self._finishing.let_wait(self._hub)
+            is_mixed = sum(count > 0 for count in self._taken.values()) > 1
+            self._finishing.let_wait(self._hub, TOGETHER_OF_SEVERAL_S if is_mixed else TOGETHER_S)
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended: acknowledge, send events, count."""

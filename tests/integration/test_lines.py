@@ -3,6 +3,8 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -58,6 +60,37 @@ def test_any_bytes_arrive_as_they_are(lines: Lines, redis: Redis, size: int) -> 
     assert lines.ask(*commands) == [b"OK", b"OK", 2]
     assert redis.mget("one", "zwölf") == [data, "größer".encode()]
     assert redis.hgetall("h") == {b"a": data, b"b": b"1.5"}
+
+
+#: Packs commands for as long as is left of two seconds, and is interrupted every few thousandths of one.
+PACKS = """
+import signal, time
+from producer.lines import _Line
+
+class Struck(Exception): pass
+
+def strike(*_):
+    raise Struck
+
+signal.signal(signal.SIGALRM, strike)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+until, struck = time.monotonic() + 2, 0
+while time.monotonic() < until:
+    try:
+        while time.monotonic() < until:
+            _Line._packed([("SET", "key", b"value", "PX", 3_600_000, 0.5, 3)])
+    except Struck:
+        struck += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(struck)
+"""
+
+
+def test_an_interrupt_while_a_command_is_written_is_an_exception_and_no_crash() -> None:
+    """Given a program that is interrupted while it packs numbers, then it catches that, again and again."""
+    done = subprocess.run([sys.executable, "-c", PACKS], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10
 
 
 def test_more_large_values_than_a_system_call_takes(lines: Lines, redis: Redis) -> None:

@@ -169,7 +169,9 @@ def test_the_limit_holds_for_all_clients_together(url: str, redis: Redis) -> Non
     assert redis.llen("detect.centerface") == len(redis.keys("fleet:blob:*")) == 50
 
 
-@pytest.mark.parametrize("limits", [{"max_backlog": 0}, {"max_backlog_bytes": 0}, {"max_backlog_bytes": 1.5}])
+@pytest.mark.parametrize(
+    "limits", [{"max_backlog": 0}, {"max_backlog_bytes": 0}, {"max_backlog_bytes": 1.5}, {"max_backlog": True}]
+)
 def test_limits_are_checked(url: str, limits: dict[str, Any]) -> None:
     """Given a limit that is none, then InvalidRequest."""
     with pytest.raises(InvalidRequest):

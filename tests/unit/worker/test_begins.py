@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from producer import blobs, wire
 from producer.scripts import Command
@@ -83,6 +83,15 @@ def test_a_reference_to_something_else_is_the_error_of_its_job_alone(redis: Redi
     assert isinstance(said[1].first, ResponseError)
     assert said[2].first == b""
     assert [one.times for one in said] == [1, 1, 1]
+
+
+def test_what_comes_with_a_refused_count_is_not_believed(redis: Redis, counted: Counted) -> None:
+    """Given a master of before, which refuses to count and has lost its images, then the image is not asked for yet."""
+    redis.replicaof("127.0.0.1", 1)
+    said = Begins(redis, counted, most_bytes=MOST)([("job-0", "fleet:blob:gone")])
+    redis.replicaof("NO", "ONE")
+    assert isinstance(said[0].times, ReadOnlyError)
+    assert said[0].first is None
 
 
 def test_jobs_are_counted_while_memory_is_full(own_server: str, redis: Redis, counted: Counted) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from producer import blobs, wire
+from producer import blobs, dead, wire
 from producer.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -620,3 +620,14 @@ def _functions(frame: Any) -> Iterator[tuple[str, str]]:
     while frame is not None:
         yield frame.f_code.co_filename.rpartition("/")[2], frame.f_code.co_name
         frame = frame.f_back
+
+
+def test_a_job_that_cannot_be_buried_is_answered(start: Open, connection: Redis, monkeypatch) -> None:
+    """Given a job that has ended two workers, when the dead list cannot be written, then it is tried once more."""
+
+    def fails(*_: Any) -> None:
+        raise ValueError("no list")
+
+    monkeypatch.setattr(dead, "add", fails)
+    connection.set(wire.BEGUN_PREFIX + "job-unburied", 2)
+    assert codes(start(tiny(networks.echo)).start(ask(picture(), job_id="job-unburied"))) == [""]

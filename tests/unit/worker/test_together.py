@@ -52,7 +52,12 @@ class Places:
         self.hub = Hub()
         self._pids = itertools.count(1)
         self._ends: list[End] = []
-        self.finishing = Finishing(8, is_wanted=self._holds, tell=self._note, backend=lambda: backend)
+        self.taken: dict[str, int] = {}
+        self.finishing = Finishing(
+            lambda job: self.taken.get(job.args[1], 8), is_wanted=self._holds, tell=self._note, backend=lambda: backend
+        )
+            lambda job: self.taken.get(job.args[1], 8), is_wanted=self._holds, tell=self._note, backend=lambda: backend
+        )
         self.finishing.start(1)
         self.finishing.let_wait(self.hub)
 
@@ -112,6 +117,13 @@ def test_two_of_eight_wait_for_each_other_and_are_stored_together(
     finishing.take(second)
     assert places.ends(2) == {"first": FINE, "second": FINE}
     assert backend.stored == [["first", "second"]]
+
+
+def test_one_of_a_queue_with_few_places_waits_for_few(places: Places, finishing: Finishing) -> None:
+    """Given a queue whose jobs have three of the places, then one that ends does not wait for other queues' jobs."""
+    places.taken["fast"] = 3
+    finishing.take(places.add("fast"))
+    assert places.ends(1) == {"fast": FINE}
 
 
 def test_one_that_nobody_joins_is_finished_by_itself(places: Places, finishing: Finishing, backend: Backend) -> None:
