@@ -56,8 +56,6 @@ class Places:
         self.finishing = Finishing(
             lambda job: self.taken.get(job.args[1], 8), is_wanted=self._holds, tell=self._note, backend=lambda: backend
         )
-            lambda job: self.taken.get(job.args[1], 8), is_wanted=self._holds, tell=self._note, backend=lambda: backend
-        )
         self.finishing.start(1)
         self.finishing.let_wait(self.hub)
 
