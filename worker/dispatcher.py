@@ -16,7 +16,7 @@ from celery.app.events import Events
 from celery.events.dispatcher import EventDispatcher
 
 #: Events that are sent at once at the latest, whenever the next group would leave.
-MOST_BUFFERED = 500
+MOST_BUFFERED = 100
 
 
 class HeardDispatcher(EventDispatcher):  # type: ignore[misc]
