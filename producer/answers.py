@@ -34,10 +34,17 @@ class Answer:
 
 @dataclass(slots=True)
 class Group:
-    """The images of one job to be: taken from the iterable, and read."""
+    """The images of one job to be: taken from the iterable, and read.
+
+    Attributes:
+        places: index and source of each.
+        pictures: what was read.
+        job_id: the job they were last sent as, or None.
+    """
 
     places: list[tuple[int, ImageSource]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    job_id: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -95,7 +102,9 @@ class Window:
         self._under_way += 1
 
     def sent(self, job_id: str, group: Group) -> None:
-        """Note that ``group`` is on its way as ``job_id``."""
+        """Note that ``group`` is on its way as ``job_id``, or is about to be, and no more as the job it was before."""
+        self._forget(group)
+        group.job_id = job_id
         self._jobs[job_id] = group.places
 
     def failed(self, index: int, image: ImageSource, error: FleetError) -> None:
@@ -104,6 +113,7 @@ class Window:
 
     def refused(self, group: Group, error: FleetError) -> None:
         """Answer the images of a job for which there was no room."""
+        self._forget(group)
         for index, image in group.places:
             self.failed(index, image, error)
 
@@ -121,6 +131,10 @@ class Window:
         while self._ready:
             self._under_way -= 1
             yield self._ready.popleft()
+
+    def _forget(self, group: Group) -> None:
+        if group.job_id is not None:
+            self._jobs.pop(group.job_id, None)
 
     def _answer(self, answer: Answer) -> None:
         if not self._ordered:

@@ -24,6 +24,7 @@ from producer.link import Link, Promise
 from producer.redis_url import DEFAULT_URL
 from producer.requests import SubmitOptions, Terms
 from producer.results import Batch, Outcome
+from producer.together import Together
 from producer.wire import Result
 
 #: How the jobs of one ``map`` ended.
@@ -187,11 +188,9 @@ class Client:
         link = self._link()
         return link.run(link.dispatch.submit(pictures, terms, link.waiting, many=many))
 
-    def _send_each(
-        self, jobs: list[list[Picture]], terms: Terms, *, many: bool
-    ) -> list[tuple[str, Promise] | Overloaded]:
+    def _send_each(self, groups: list[Group], window: Window, terms: Terms) -> list[tuple[str, Promise] | Overloaded]:
         link = self._link()
-        return link.run(link.dispatch.submit_each(jobs, terms, link.waiting, many=many))
+        return link.run(Together(link.dispatch, link.waiting, window, terms).submit(groups))
 
     def _map(self, images: Iterable[ImageSource], window: Window, terms: Terms) -> Generator[Answer, None, None]:
         intake = Intake(images, window)
@@ -212,13 +211,12 @@ class Client:
     def _start(self, groups: list[Group], window: Window, terms: Terms, finished: Finished) -> None:
         if not groups:
             return
-        sent = self._send_each([group.pictures for group in groups], terms, many=window.many)
+        sent = self._send_each(groups, window, terms)
         for group, one in zip(groups, sent, strict=True):
             if isinstance(one, Overloaded):
                 window.refused(group, one)
             else:
                 job_id, promise = one
-                window.sent(job_id, group)
                 promise.add_done_callback(partial(_finish, finished, job_id))
 
 

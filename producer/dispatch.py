@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
 from producer.books import Limits, Verdict
 from producer.clock import ServerClock
@@ -19,7 +19,7 @@ from producer.hooks import Sending, begin_sending
 from producer.ids import deadline_of
 from producer.images import Picture
 from producer.offering import Offering
-from producer.requests import Terms, build, withdraw_commands
+from producer.requests import Request, Terms, build, withdraw_commands
 from producer.results import Outcome, meta_key, read_meta, wake_channel
 from producer.scripts import Command
 from producer.steps import Ask, Steps, patient
@@ -69,6 +69,34 @@ class Rules:
             raise InvalidRequest("when_full is 'wait' or 'refuse'.")
 
 
+def _note_nothing(_job_id: str) -> None:
+    """Leave it to whoever sends to know what may have arrived."""
+
+
+@dataclass(slots=True)
+class Parcel(Generic[F]):
+    """What becomes one job.
+
+    Attributes:
+        pictures: its images.
+        many: whether it is a batch.
+        sending: who traces it.
+        note: told the id before anything is sent: from then on the job may arrive, whatever interrupts.
+        sent: its id and promise, or why it was refused; None as long as it is under way.
+    """
+
+    pictures: Sequence[Picture]
+    many: bool
+    sending: Sending
+    note: Callable[[str], None] = _note_nothing
+    sent: tuple[str, F] | Overloaded | None = None
+
+    def end(self, sent: tuple[str, F] | Overloaded) -> None:
+        """Note what became of it, and tell who traces it."""
+        self.sent = sent
+        self.sending.end(*((None, sent) if isinstance(sent, Overloaded) else (sent[0], None)))
+
+
 @dataclass(slots=True)
 class Dispatch:
     """A client's memory of the fleet. Threads may share it: what they overwrite is a cache."""
@@ -94,72 +122,55 @@ class Dispatch:
             Overloaded: the queue is full, or Redis's memory is.
             Unreachable: Redis does not answer.
         """
-        (sent,) = yield from self.submit_each([pictures], terms, waiting, many=many)
+        parcel: Parcel[F] = Parcel(pictures, many, begin_sending())
+        try:
+            sent = yield from self.send(parcel, terms, waiting)
+        except BaseException as error:
+            parcel.sending.end(None, error)
+            raise
+        parcel.end(sent)
         if isinstance(sent, Overloaded):
             raise sent
         return sent
 
-    def submit_each(
-        self, jobs: Sequence[Sequence[Picture]], terms: Terms, waiting: Waiting[F], *, many: bool
-    ) -> Steps[list[tuple[str, F] | Overloaded]]:
-        """Send several jobs together, as :meth:`submit` does one.
-
-        Each is accepted or refused by itself; where there is no room for one, that error is in its place. Raises what
-        :meth:`submit` raises besides; then all of them are given up.
-        """
-        sendings = [begin_sending() for _ in jobs]
-        try:
-            sent = yield from self._submit(jobs, terms, waiting, sendings, many=many)
-        except BaseException as error:
-            for sending in sendings:
-                sending.end(None, error)
-            raise
-        for sending, one in zip(sendings, sent, strict=True):
-            sending.end(*((None, one) if isinstance(one, Overloaded) else (one[0], None)))
-        return sent
-
-    def _submit(
-        self,
-        jobs: Sequence[Sequence[Picture]],
-        terms: Terms,
-        waiting: Waiting[F],
-        sendings: Sequence[Sending],
-        *,
-        many: bool,
-    ) -> Steps[list[tuple[str, F] | Overloaded]]:
-        until = time.monotonic() + terms.deadline_s
+    def send(self, parcel: Parcel[F], terms: Terms, waiting: Waiting[F]) -> Steps[tuple[str, F] | Overloaded]:
+        """Do what :meth:`submit` does, but for the tracing, and return the error where there is no room."""
+        until = time.monotonic() + terms.deadline_s if self.rules.when_full == "wait" else None
         model = yield from self.choose(terms.model)
-        now = self.clock.now()
-        requests = [
-            build(pictures, terms, many=many, model=model, client_id=self.client_id, now=now, headers=sending.headers)
-            for pictures, sending in zip(jobs, sendings, strict=True)
-        ]
-        # Waited for before they are sent: a fast worker's answer must find somebody.
-        promises = [waiting.add(request.job_id, deadline_of(request.job_id)) for request in requests]
+        request, promise = self.prepare(parcel, terms, model, waiting)
         try:
-            verdicts = yield from self._offering(until, waiting).offer(requests)
+            verdict = yield from self.offering(waiting).insist(request, until)
         except BaseException:
-            # Unreachable, or an interrupt: they may have arrived. Nobody will ever ask for one, unless it has a name.
-            for request, pictures in zip(requests, jobs, strict=True):
-                if terms.is_shared:
-                    waiting.drop(request.job_id)
-                else:
-                    waiting.abandon({request.job_id: len(pictures) if many else 0})
+            # Unreachable, or an interrupt: it may have arrived. Nobody will ever ask for it, unless it has a name.
+            if terms.is_shared:
+                waiting.drop(request.job_id)
+            else:
+                waiting.abandon({request.job_id: len(parcel.pictures) if parcel.many else 0})
             raise
-        sent: list[tuple[str, F] | Overloaded] = []
-        for request, promise, verdict in zip(requests, promises, verdicts, strict=True):
-            if isinstance(verdict, Verdict) and verdict.job_id == request.job_id:
-                sent.append((request.job_id, promise))
-                continue
-            waiting.drop(request.job_id)
-            sent.append(verdict if isinstance(verdict, Overloaded) else (yield from self._known(verdict, waiting)))
-        return sent
+        if isinstance(verdict, Verdict) and verdict.job_id == request.job_id:
+            return request.job_id, promise
+        waiting.drop(request.job_id)
+        return verdict if isinstance(verdict, Overloaded) else (yield from self._known(verdict, waiting))
 
-    def _offering(self, until: float, waiting: Waiting[F]) -> Offering:
+    def prepare(self, parcel: Parcel[F], terms: Terms, model: str, waiting: Waiting[F]) -> tuple[Request, F]:
+        """Build a job whose time runs from now, and wait for it: a fast worker's answer must find somebody."""
+        request = build(
+            parcel.pictures,
+            terms,
+            many=parcel.many,
+            model=model,
+            client_id=self.client_id,
+            now=self.clock.now(),
+            headers=parcel.sending.headers,
+        )
+        parcel.note(request.job_id)
+        return request, waiting.add(request.job_id, deadline_of(request.job_id))
+
+    def offering(self, waiting: Waiting[F]) -> Offering:
+        """Return the rules by which this client offers jobs."""
         # Where each job has a channel of its own, the reader has to be woken to join it.
         wake: tuple[Command, ...] = (("PUBLISH", wake_channel(self.client_id), b""),) if waiting.one_by_one else ()
-        limits = Limits(self.rules.max_backlog, self.rules.max_backlog_bytes)
-        return Offering(limits, until if self.rules.when_full == "wait" else None, self._full, wake)
+        return Offering(Limits(self.rules.max_backlog, self.rules.max_backlog_bytes), self._full, wake)
 
     def _known(self, verdict: Verdict, waiting: Waiting[F]) -> Steps[tuple[str, F]]:
         """Wait for the job that has the idempotency key already."""

@@ -30,43 +30,53 @@ class Offering:
 
     Attributes:
         limits: how full a queue may be.
-        until: monotonic time up to which room is waited for; None refuses at once.
         full: queues that had no room the last time; shared by all of a client's offers.
         wake: what is to be said with each job.
     """
 
     limits: Limits
-    until: float | None
     full: set[str]
     wake: tuple[Command, ...]
 
-    def offer(self, requests: Sequence[Request]) -> Steps[list[Verdict | Overloaded]]:
-        """Offer jobs of one queue together, and by itself each that found no room.
-
-        Where there was no room the last time, each is offered by itself.
+    def once(self, requests: Sequence[Request]) -> Steps[list[Verdict | Overloaded]]:
+        """Offer jobs of one queue together, one time: where there is no room for one, that error is in its place.
 
         Raises:
             InvalidRequest: the idempotency key is that of another request.
             Unreachable: Redis does not answer.
         """
-        firsts: Sequence[Verdict | None] = [None] * len(requests)
-        if requests[0].queue not in self.full:
-            firsts = yield from self._judge([request.ask(self.limits) for request in requests])
-        verdicts: list[Verdict | Overloaded] = []
-        for request, first in zip(requests, firsts, strict=True):
-            verdicts.append((yield from self._insist(request, first)))
-        return verdicts
+        verdicts = yield from self._judge([request.ask(self.limits) for request in requests])
+        queue = requests[0].queue
+        if any(verdict.word in _FULL for verdict in verdicts):
+            self.full.add(queue)
+        else:
+            self.full.discard(queue)
+        return [
+            _overloaded(verdict, queue, self.limits) if verdict.word in _FULL else _known_as_this(verdict)
+            for verdict in verdicts
+        ]
 
-    def _insist(self, request: Request, verdict: Verdict | None) -> Steps[Verdict | Overloaded]:
-        """Offer the job until it is accepted, or the client's rule or the deadline says that this is enough.
+    def insist(self, request: Request, until: float | None) -> Steps[Verdict | Overloaded]:
+        """Offer a job until it is accepted, or the client's rule or the deadline says that this is enough.
 
-        Room is asked for before the images are sent. ``verdict`` is that on the offer before, if there was one.
+        Where there was no room the last time, or a moment ago, room is asked for before the images are sent.
+
+        Args:
+            request: the job.
+            until: monotonic time up to which room is waited for; None refuses at once.
+
+        Raises:
+            InvalidRequest: the idempotency key is that of another request.
+            Unreachable: Redis does not answer.
         """
         pause_s = _FIRST_PAUSE_S
+        verdict: Verdict | None = None
+        if request.queue not in self.full:
+            (verdict,) = yield from self._judge([request.ask(self.limits)])
         while verdict is None or verdict.word in _FULL:
             if verdict is not None:
                 self.full.add(request.queue)
-                left_s = 0.0 if self.until is None else self.until - time.monotonic()
+                left_s = 0.0 if until is None else until - time.monotonic()
                 if left_s <= 0:
                     return _overloaded(verdict, request.queue, self.limits)
                 yield Pause(min(jittered(pause_s), left_s))
@@ -75,9 +85,7 @@ class Offering:
             if verdict.word == "accepted":
                 (verdict,) = yield from self._judge([request.ask(self.limits)])
         self.full.discard(request.queue)
-        if verdict.word == "different":
-            raise InvalidRequest("This idempotency_key was used for another image or other options.")
-        return verdict
+        return _known_as_this(verdict)
 
     def _judge(self, asks: Sequence[Ask]) -> Steps[list[Verdict]]:
         """Ask for verdicts in one round trip; repeating it is harmless."""
@@ -94,6 +102,13 @@ def _verdict(reply: list[Any] | ResponseError) -> Verdict:
     if isinstance(reply, ResponseError):
         raise explain(reply) from reply
     return Verdict.parse(reply[-1])
+
+
+def _known_as_this(verdict: Verdict) -> Verdict:
+    """Return the verdict on a job that is accepted, or known under its name; raise when the name is another's."""
+    if verdict.word == "different":
+        raise InvalidRequest("This idempotency_key was used for another image or other options.")
+    return verdict
 
 
 def _overloaded(verdict: Verdict, queue: str, limits: Limits) -> Overloaded:

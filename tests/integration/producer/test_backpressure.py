@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from producer import Client, InvalidRequest, Overloaded
+from producer import Client, InvalidImage, InvalidRequest, Overloaded, dispatch, offering
 from producer.books import BYTES_KEY, SIZES_KEY, strike_out
+from producer.ids import deadline_of
+from producer.steps import Effect, Pause
 from producer.wire import JOBS_KEY, ledger_key
 from tests.conftest import StartWorker
 from tests.integration.kit import small_picture
@@ -63,6 +65,65 @@ def test_in_map_a_full_queue_is_the_answer_of_that_image(url: str) -> None:
     with Client(url, max_backlog=2, when_full="refuse") as client:
         answers = client.map([PICTURE] * 4, window=4, ordered=False)
         assert [type(next(answers).error) for _ in range(2)] == [Overloaded, Overloaded]
+        answers.close()
+
+
+class SlowFleet:
+    """Takes a job every so many seconds, by a clock that goes only while the client waits for room."""
+
+    def __init__(self, client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch, *, every_s: float) -> None:
+        self.now = 1_800_000_000.0
+        self.accepted_at: dict[str, float] = {}
+        self._every_s = every_s
+        self._next = self.now + every_s
+        self._redis = redis
+        link = client._current
+        self._port = link._port
+        for module in (dispatch, offering):
+            monkeypatch.setattr(module, "time", self)
+        monkeypatch.setattr(link.dispatch.clock, "now", self.monotonic)
+        monkeypatch.setattr(link, "_port", self)
+
+    def monotonic(self) -> float:
+        """Tell the time."""
+        return self.now
+
+    def __call__(self, effect: Effect) -> Any:
+        """Do what the client asks for, and note when which job was accepted."""
+        if isinstance(effect, Pause):
+            self._wait(effect.seconds)
+            return None
+        reply = self._port(effect)
+        for job_id in self._redis.hkeys(JOBS_KEY):
+            self.accepted_at.setdefault(job_id.decode(), self.now)
+        return reply
+
+    def _wait(self, seconds: float) -> None:
+        self.now += seconds
+        while self._next <= self.now:
+            self._next += self._every_s
+            self._redis.rpop("detect.centerface")
+
+
+@pytest.mark.usefixtures("together")
+def test_in_map_the_deadline_of_one_that_waits_does_not_run_while_those_before_it_do(
+    url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a fast source, room for one job, and time for three to be taken, then each image gets in, in its own time.
+
+    The image at the end cannot be read: its answer says that all before it have been sent, or refused before.
+    """
+    with Client(url, max_backlog=1) as client:
+        client.models()
+        fleet = SlowFleet(client, redis, monkeypatch, every_s=0.2)
+        answers = client.map([*[PICTURE] * 60, b""], ordered=False, deadline_s=0.7)
+        last = next(answers)
+        assert (last.index, type(last.error)) == (60, InvalidImage)
+        accepted = list(fleet.accepted_at.items())
+        assert len(accepted) == 60
+        for (job_id, at), (_, before_at) in zip(accepted[1:], accepted[:-1], strict=True):
+            assert at <= (deadline_of(job_id) or 0) + 0.001
+            assert deadline_of(job_id) == pytest.approx(before_at + 0.7, abs=0.002)
         answers.close()
 
 

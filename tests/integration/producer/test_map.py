@@ -4,7 +4,7 @@ import functools
 import itertools
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -130,13 +130,6 @@ def test_a_wrong_model_ends_map_instead_of_failing_each_image(client: Client, re
         client.map([PICTURE], batch=1000)
 
 
-@pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every source count as fast, from its first image on, however slow this machine is."""
-    monkeypatch.setattr(intake, "AT_ONCE_S", 60.0)
-    monkeypatch.setattr(intake, "IN_A_ROW", 0)
-
-
 def watch_offers(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Note how many jobs each round trip offers that offers any."""
     lines, offered = client._current._lines, []
@@ -224,6 +217,7 @@ def test_a_few_that_find_the_queue_full_wait_for_room(url: str) -> None:
         answers = list(client.map(numbered(20)))
         assert [answer.result and answer.result.width for answer in answers] == list(range(20))
         assert len(worker.seen) == 20
+        assert len(client._current.waiting) == 0
 
 
 @pytest.mark.usefixtures("together")
@@ -288,25 +282,48 @@ def test_an_interrupt_in_the_middle_of_a_few_leaves_no_orphan(url: str, redis: R
     assert [redis.get(key) for key in redis.keys("fleet:blob:*")] == [blobs.CANCELLED] * 4
 
 
+class Traced:
+    """Notes how each job's sending ended; the message says which job it was."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[int, bool, type | None]] = []
+        self._numbers = itertools.count()
+
+    def __call__(self) -> hooks.Sending:
+        """Begin one."""
+        number, ends = next(self._numbers), self.ends
+
+        class Noted(hooks.Unwatched):
+            headers: Mapping[str, str] = {"number": str(number)}
+
+            def end(self, job_id: str | None, error: BaseException | None) -> None:
+                ends.append((number, job_id is not None, type(error) if error else None))
+
+        return Noted()
+
+
+@pytest.fixture
+def traced() -> Iterator[Traced]:
+    """Trace what is sent."""
+    made = Traced()
+    hooks.watch_with(made)
+    yield made
+    hooks.watch_with(None)
+
+
 @pytest.mark.usefixtures("together")
-def test_who_traces_hears_of_each_of_a_few(url: str) -> None:
+def test_who_traces_hears_of_each_of_a_few(url: str, traced: Traced) -> None:
     """Given a tracing hook and four that go together of which one is refused, then each has an end of its own."""
-    ends: list[tuple[int, bool, type | None]] = []
-    numbers = itertools.count()
-
-    class Noted:
-        def __init__(self) -> None:
-            self.number = next(numbers)
-            self.headers = {"number": str(self.number)}
-
-        def end(self, job_id: str | None, error: BaseException | None) -> None:
-            ends.append((self.number, job_id is not None, type(error) if error else None))
-
-    hooks.watch_with(Noted)
-    try:
-        with Client(url, max_backlog_bytes=50_000, when_full="refuse") as client, StandIn(url, echo) as worker:
-            list(client.map([*numbered(1), LARGE, *numbered(2)]))
-    finally:
-        hooks.watch_with(None)
-    assert ends == [(0, True, None), (1, False, Overloaded), (2, True, None), (3, True, None)]
+    with Client(url, max_backlog_bytes=50_000, when_full="refuse") as client, StandIn(url, echo) as worker:
+        list(client.map([*numbered(1), LARGE, *numbered(2)]))
+    assert traced.ends == [(0, True, None), (1, False, Overloaded), (2, True, None), (3, True, None)]
     assert sorted(headers["number"] for headers, _, _ in worker.seen) == ["0", "2", "3"]
+
+
+@pytest.mark.usefixtures("together")
+def test_who_traces_hears_once_of_each_that_waits_for_room(url: str, traced: Traced) -> None:
+    """Given a tracing hook and room for one job, then one that is built anew for that is still the same to the hook."""
+    with Client(url, max_backlog=1) as client, StandIn(url, echo) as worker:
+        assert all(answer.result for answer in client.map(numbered(8)))
+    assert sorted(traced.ends) == [(number, True, None) for number in range(8)]
+    assert sorted(headers["number"] for headers, _, _ in worker.seen) == [str(number) for number in range(8)]

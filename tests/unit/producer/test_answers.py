@@ -51,6 +51,24 @@ def test_a_failed_batch_is_an_error_for_each_of_its_images() -> None:
     assert [type(answer.error) for answer in window.ready()] == [DeadlineExceeded] * 2 + [InternalError] * 2
 
 
+def test_a_group_is_one_job_at_a_time() -> None:
+    """Given a group that is sent as another job, and then refused, then only the job that it is now counts, then none.
+
+    So nothing is given up that never was, and what may have arrived is.
+    """
+    window = Window(8, ordered=False, batch=1)
+    group = Group()
+    window.take()
+    group.add(0, "image 0", Picture(b"x"))
+    window.sent("a", group)
+    send(window, "other", 1)
+    window.sent("b", group)
+    assert window.outstanding() == {"other": 0, "b": 0}
+    window.refused(group, Overloaded())
+    assert window.outstanding() == {"other": 0}
+    assert [(answer.index, type(answer.error)) for answer in window.ready()] == [(0, Overloaded)]
+
+
 def test_a_window_smaller_than_a_batch_grows_to_it() -> None:
     """Given window 1 and batch 4, then a batch fits."""
     assert Window(1, ordered=True, batch=4).has_room()
@@ -71,10 +89,13 @@ def test_going_on_does_not_list_what_is_under_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Window, "outstanding", lambda window: listed.append(1) or whole(window))
     client = Client("redis://127.0.0.1:1/0", model="m")
 
-    def send(jobs: list[list[Picture]], terms: Terms, *, many: bool) -> list[tuple[str, Future[object]]]:
+    def send(groups: list[Group], window: Window, terms: Terms) -> list[tuple[str, Future[object]]]:
         promise: Future[object] = Future()
         promise.set_result(RESULT)
-        return [(uuid.uuid4().hex, promise) for _ in jobs]
+        sent = [(uuid.uuid4().hex, promise) for _ in groups]
+        for (job_id, _), group in zip(sent, groups, strict=True):
+            window.sent(job_id, group)
+        return sent
 
     monkeypatch.setattr(client, "_send_each", send)
 

@@ -1,0 +1,187 @@
+"""``map`` is interrupted, at whatever moment: no job that may have arrived is left to run for nobody.
+
+The reader of results does not run here, so that what is given up stays where a test can see it.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+import producer
+from producer import Client, Unreachable, hooks
+from producer.answers import Window
+from producer.steps import Effect, Pause
+from producer.wire import JOBS_KEY
+from tests.integration.producer.standin import LARGE, PICTURE
+
+QUEUE = "detect.centerface"
+
+#: The files through which a group of jobs goes while ``map`` sends it, but for those that only build what is sent, and
+#: those with locks: what is raised for a line may come where a lock would be left, at which Python lets nothing in.
+STAGES = {
+    str(Path(producer.__file__).with_name(f"{name}.py"))
+    for name in ("client", "together", "dispatch", "offering", "steps", "link", "answers", "hooks")
+}
+
+pytestmark = pytest.mark.usefixtures("together")
+
+
+@pytest.fixture(params=[10_000, 2], ids=["room", "full"])
+def client(url: str, redis: Redis, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """Give a client that finds room for all, or for two jobs; whenever it waits for more, one job is taken."""
+    with Client(url, max_backlog=request.param) as made:
+        link = made._current
+        monkeypatch.setattr(link, "_start_reader", lambda: None)
+        made.models()
+        port = link._port
+
+        def do(effect: Effect) -> Any:
+            if not isinstance(effect, Pause):
+                return port(effect)
+            redis.rpop(QUEUE)
+            return None
+
+        monkeypatch.setattr(link, "_port", do)
+        yield made
+
+
+def forgotten(client: Client, redis: Redis) -> set[str]:
+    """Return the jobs that arrived and that nobody will cancel."""
+    return {job_id.decode() for job_id in redis.hkeys(JOBS_KEY)} - set(client._current.waiting.take_abandoned())
+
+
+class Interrupt:
+    """Raises in place of the line with a certain number, of those that a call goes through."""
+
+    def __init__(self, at: int) -> None:
+        self.line: str | None = None
+        self._left = at
+
+    def during(self, call: Callable[..., None]) -> Callable[..., None]:
+        """Return ``call``, interrupted."""
+
+        def interrupted(*args: Any) -> None:
+            before = sys.gettrace()
+            sys.settrace(self._enter)
+            try:
+                call(*args)
+            finally:
+                sys.settrace(before)
+
+        return interrupted
+
+    def _enter(self, frame: FrameType, _event: str, _arg: Any) -> Any:
+        return self._step if frame.f_code.co_filename in STAGES else None
+
+    def _step(self, frame: FrameType, event: str, _arg: Any) -> Any:
+        if event == "line":
+            self._left -= 1
+            if self._left == 0:
+                self.line = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+        return self._step
+
+
+def test_an_interrupt_at_any_line_leaves_no_job(client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given four that go together, when Ctrl-C comes at each of the lines in turn, then all that arrived are given up.
+
+    It goes on until there is no such line any more. The image at the end cannot be read: its answer is at once there.
+    """
+    start, at = client._start, 0
+    given_up: set[str] = set()
+    left: dict[str, str | None] = {}
+    while True:
+        at += 1
+        interrupt = Interrupt(at)
+        monkeypatch.setattr(client, "_start", interrupt.during(start))
+        client._current.dispatch._full.clear()
+        redis.delete(QUEUE)
+        answers = client.map([*[PICTURE] * 4, b""], ordered=False)
+        with contextlib.suppress(KeyboardInterrupt):
+            next(answers)
+        answers.close()
+        given_up |= set(client._current.waiting.take_abandoned())
+        for job_id in {name.decode() for name in redis.hkeys(JOBS_KEY)} - given_up:
+            left.setdefault(job_id, interrupt.line)
+        if interrupt.line is None:
+            break
+    assert left == {}
+    assert at > 100
+    assert len(client._current.waiting) == 0
+
+
+class Once:
+    """Does the work of ``call``; the time with a certain number it raises as well, once the work is done."""
+
+    def __init__(self, call: Callable[..., Any], at: int) -> None:
+        self._call = call
+        self._left = at
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Call, and interrupt."""
+        value = self._call(*args, **options)
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
+        return value
+
+    def __get__(self, instance: object, _owner: type | None = None) -> Callable[..., Any]:
+        """Be a method where it stands in the place of one."""
+        return lambda *args, **options: self(instance, *args, **options)
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+@pytest.mark.parametrize(
+    "step", [(Window, "sent"), (hooks.Unwatched, "end"), (Future, "add_done_callback")], ids=lambda step: step[1]
+)
+def test_an_interrupt_after_each_step_leaves_no_job(
+    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], at: int
+) -> None:
+    """Given Ctrl-C just after a job was noted, told to who traces, or waited for, then all four are given up."""
+    monkeypatch.setattr(*step, Once(getattr(*step), at))
+    with pytest.raises(KeyboardInterrupt):
+        next(client.map([LARGE] * 4))
+    assert forgotten(client, redis) == set()
+    assert len(client._current.waiting) == 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_interrupt_just_after_all_were_sent_leaves_no_job(
+    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """Given Ctrl-C as the conversation is over, then all four are given up, each with the number of its images."""
+    monkeypatch.setattr(client._current, "run", Once(client._current.run, 1))
+    with pytest.raises(KeyboardInterrupt):
+        next(client.map([LARGE] * 4 * batch, batch=batch))
+    abandoned = client._current.waiting.take_abandoned()
+    assert {job_id.encode() for job_id in abandoned} == set(redis.hkeys(JOBS_KEY))
+    assert list(abandoned.values()) == [batch if batch > 1 else 0] * 4
+
+
+@pytest.mark.parametrize("client", [2], indirect=True)
+def test_a_server_that_is_gone_while_one_waits_for_room_leaves_no_job(
+    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given two accepted and two without room, when Redis is lost, then map raises that, and the two are given up."""
+    do, asked = client._current._port, []
+
+    def lost(effect: Effect) -> Any:
+        if not isinstance(effect, Pause):
+            asked.append(effect)
+            if len(asked) > 1:
+                raise RedisConnectionError
+        return do(effect)
+
+    monkeypatch.setattr(client._current, "_port", lost)
+    with pytest.raises(Unreachable):
+        next(client.map([LARGE] * 4))
+    assert redis.hlen(JOBS_KEY) == 2
+    assert forgotten(client, redis) == set()
