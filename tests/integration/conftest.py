@@ -3,10 +3,12 @@
 A module says how its worker is started: ``WORKER = {"extra": [...], "jobs": 4}``; see :meth:`kit.Fleet.start`.
 """
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.client import Pipeline
 
 from tests.integration.kit import Fleet, small_picture
 from worker import embedded
@@ -26,3 +28,17 @@ def fleet(bare_fleet: Fleet, request: pytest.FixtureRequest) -> Fleet:
     """Give the module's fleet with its one worker, ready."""
     bare_fleet.start(**getattr(request.module, "WORKER", {}))
     return bare_fleet
+
+
+@pytest.fixture
+def traced_pipelines(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Leave redis-py as OpenTelemetry does; give the names of the commands of each pipeline from here on."""
+    seen: list[list[str]] = []
+
+    @functools.wraps(Pipeline.execute)
+    def execute(self: Pipeline, raise_on_error: bool = True) -> list[object]:
+        seen.append([command[0][0] for command in self.command_stack])
+        return execute.__wrapped__(self, raise_on_error)
+
+    monkeypatch.setattr(Pipeline, "execute", execute)
+    return seen

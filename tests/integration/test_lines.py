@@ -1,6 +1,5 @@
 """A thread's own connection: replies stay with their commands, whatever happens to the connection or to the thread."""
 
-import functools
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from celery import Celery
 from redis import Redis
-from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -135,24 +133,16 @@ def test_commands_that_are_one_are_done_or_none_is(lines: Lines, redis: Redis) -
     assert redis.get("count") == b"1"
 
 
-def test_where_redis_py_is_traced_it_does_the_asking(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_redis_py_is_traced_it_does_the_asking(lines: Lines, request: pytest.FixtureRequest) -> None:
     """Given redis-py as OpenTelemetry leaves it, then it sees all commands, and replies are the same."""
     commands = [("SET", "it", "here"), ("LPUSH", "it", 1), ("TIME",), ("GET", "it")]
     plain = lines.ask(*commands)
-    seen = []
-
-    @functools.wraps(Pipeline.execute)
-    def traced(self: Pipeline, raise_on_error: bool = True) -> list[object]:
-        seen.append([command[0][0] for command in self.command_stack])
-        return traced.__wrapped__(self, raise_on_error)
-
-    monkeypatch.setattr(Pipeline, "execute", traced)
-
+    traced = request.getfixturevalue("traced_pipelines")
     through = lines.ask(*commands)
     assert [type(one) for one in through] == [type(one) for one in plain]
     assert (through[0], through[3]) == (plain[0], plain[3])
     assert lines.ask(("INCR", "count"), ("GET", "count"), atomic=True) == [1, b"1"]
-    assert seen == [["SET", "LPUSH", "TIME", "GET"], ["INCR", "GET"]]
+    assert traced == [["SET", "LPUSH", "TIME", "GET"], ["INCR", "GET"]]
 
 
 def test_the_system_keeps_the_time_limit(lines: Lines) -> None:

