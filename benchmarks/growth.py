@@ -65,7 +65,11 @@ def payload(*, jobs: int) -> None:
     """Send images of 1 kB to 10 MB."""
     for size in PAYLOADS:
         found = _apart("payload", size, max(40, min(jobs, 600_000_000 // size)))
-        click.echo(f"payload {size / 1000:8,.0f} kB: {_costs(found)}; {found['rate'] * size / 1e6:,.0f} MB/s")
+        click.echo(
+            f"payload {size / 1000:8,.0f} kB: {_costs(found)}; {found['rate'] * size / 1e6:,.0f} MB/s; "
+            f"{found['commands']:.1f} commands, {found['in_bytes'] / size:.2f} x the image in, "
+            f"{found['out_bytes'] / size:.2f} x out"
+        )
 
 
 @main.command()

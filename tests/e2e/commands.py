@@ -59,7 +59,6 @@ ELSEWHERE = {
     "docker compose ps": ["tests/compose/test_docs_with_docker.py"],
     "python -m benchmarks.batching --rounds 5 --seconds 1": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.cold_start": ["tests/e2e/test_bench.py"],
-    "python -m benchmarks.growth": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth backlog": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth payload": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth workers": ["tests/e2e/test_bench.py"],

@@ -596,15 +596,13 @@ def test_no_thread_waits_for_an_inference_and_several_are_always_in_flight(start
     in_flight = []
 
     jobs = [detector.start(ask(*[small] * 50)) for _ in range(4)]
-    while not all(job.done() for job in jobs):
+    while wait(jobs, 0.003).not_done:
         in_flight.append(queue.in_flight)
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         for ident, frame in sys._current_frames().items():
             if ident not in existing and names.get(ident) != "infer-supervisor":
                 seen.update(_functions(frame))
-        time.sleep(0.003)
 
-    wait(jobs, SOON_S)
     assert all(outcome.error is None for job in jobs for outcome in job.result(0))
     assert {function for _, function in seen} & forbidden == set(), seen
     assert seen["detector.py", "_prepare"] > 0
