@@ -34,7 +34,9 @@ def main(*, rounds: int, seconds: float) -> None:
         properties = dict(network.properties(chosen, threads))
         compiled = {size: core.compile_model(_batched(core, spec, path, size), "CPU", properties) for size in SIZES}
         for size in SIZES:
-            _loop(compiled[size], 0.0)  # warm; and OpenVINO can hang when several threads make a process's first inference
+            _loop(
+                compiled[size], 0.0
+            )  # warm; and OpenVINO can hang when several threads make a process's first inference
         turns: dict[int, list[tuple[float, float]]] = {size: [] for size in SIZES}
         for _ in range(rounds):
             for size in SIZES:

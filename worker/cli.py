@@ -14,7 +14,7 @@ import click
 from celery.bin.celery import celery
 
 from producer.wire import check_model_name
-from worker import assets, cpu, embedded, footprint, health, local, memory, models, settings
+from worker import assets, cpu, embedded, footprint, health, local, memory, models, settings, slices
 from worker.cli_timeline import timeline
 from worker.complaints import checked as _checked
 from worker.complaints import chosen_settings as _settings
@@ -103,7 +103,7 @@ def doctor() -> None:
     click.echo()
     plan = cpu.make_plan(chosen)
     bound = memory.explain(chosen.max_pixels, chosen.max_image_bytes, plan.decoders, len(chosen.models))
-    for sentence in (*plan.why, bound):
+    for sentence in (*plan.why, slices.explain(), bound):
         click.echo(sentence)
     for sentence in footprint.explain(chosen.models):
         click.echo(sentence)

@@ -34,7 +34,7 @@ from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 
-from worker import cpu, models, opening, settings
+from worker import cpu, models, opening, settings, slices
 from worker.alarms import Alarms
 from worker.bell import Bell
 from worker.bodies import Interrupted
@@ -105,6 +105,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             WorkerShutdown: a network cannot be loaded; the log has one sentence.
         """
         self._stops.install()
+        slices.lengthen()  # before there are threads
         try:
             self._engine = self.open_engine()
         except (models.ModelError, settings.SettingsError) as error:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.kit import MODEL, ROOT, Fleet, command_of, faces, spawn
 from tests.waiting import eventually
+from worker import slices
 
 RUN = [sys.executable, "-c", "from worker.cli import main; main()", "run", "-n", "w@test"]
 CELERY = command_of("w")
@@ -85,6 +86,21 @@ def test_no_job_is_taken_before_the_networks_are_ready(bare_fleet: Fleet, store:
     worker = spawn(bare_fleet.url, store, tmp_path)
     assert faces(job.get(timeout=60)) == 1
     eventually(worker.is_ready, "the health file")
+    assert worker.stop() == 0
+
+
+@pytest.mark.skipif(slices.slice_of() == 0.0, reason="the kernel has one slice for all")
+def test_every_thread_of_a_worker_has_the_longer_slice(bare_fleet: Fleet) -> None:
+    """Given a worker that has done a job, then OpenVINO's threads, the decoders and the loop keep a core alike.
+
+    One thread may be older than the wish: a library's, which its import started.
+    """
+    worker = bare_fleet.start()
+    bare_fleet.detect().get(timeout=60)
+    threads = [int(one.name) for one in Path(f"/proc/{worker.process.pid}/task").iterdir()]
+
+    assert len(threads) > 4
+    assert sum(slices.slice_of(thread) == slices.SLICE_S for thread in threads) >= len(threads) - 1
     assert worker.stop() == 0
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from producer import wire
-from worker import outcome
+from worker import compiled_cache, outcome
 from worker.bench.task import Task
 from worker.decode import to_input
 from worker.memory import Room
@@ -49,7 +49,8 @@ class Engine:
             wanted["NUM_STREAMS"] = streams
         if precision if precision is not None else task.precision:
             wanted["INFERENCE_PRECISION_HINT"] = precision if precision is not None else task.precision
-        self.compiled: Any = core.compile_model(str(task.graph), "CPU", wanted)
+        with compiled_cache.turn(task.folder / "compiled"):  # processes of one contender start at once
+            self.compiled: Any = core.compile_model(str(task.graph), "CPU", wanted)
         # From one thread, before there are others: when two make OpenVINO's first `Type.to_dtype()` at once, one waits
         # for the GIL inside a C++ static's initialiser and the other, with the GIL, for that static: a deadlock.
         self.detect(task.photos[0].read_bytes(), self.request())
