@@ -103,7 +103,7 @@ def doctor() -> None:
     click.echo()
     plan = cpu.make_plan(chosen)
     bound = memory.explain(chosen.max_pixels, chosen.max_image_bytes, plan.decoders, len(chosen.models))
-    for sentence in (*plan.why, slices.explain(), bound):
+    for sentence in (*plan.why, slices.explain(chosen.slice_ms), bound):
         click.echo(sentence)
     for sentence in footprint.explain(chosen.models):
         click.echo(sentence)

@@ -105,7 +105,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             WorkerShutdown: a network cannot be loaded; the log has one sentence.
         """
         self._stops.install()
-        slices.lengthen()  # before there are threads
+        slices.lengthen(settings.load().slice_ms)  # before there are threads
         try:
             self._engine = self.open_engine()
         except (models.ModelError, settings.SettingsError) as error:

@@ -58,6 +58,8 @@ class Settings:
     precision: str = ""
     #: Pin inference threads to cores; several pinned workers on one host fight for the same cores.
     pinning: bool = False
+    #: Milliseconds that a thread keeps a core which others wait for, where the kernel can do that; 0 leaves it to it.
+    slice_ms: int = 20
     #: Threads that fetch and decode images; 0 means the plan's choice.
     decoders: int = 0
     #: Jobs the worker holds at once, in all stages together; 0 means the plan's choice.
@@ -140,6 +142,7 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         "threads": (_whole(0, 4096), defaults.threads),
         "precision": (_one_of("", "f32", "bf16", "f16"), defaults.precision),
         "pinning": (_switch, defaults.pinning),
+        "slice_ms": (_whole(0, 100), defaults.slice_ms),
         "decoders": (_whole(0, 256), defaults.decoders),
         "jobs": (_whole(0, 4096), defaults.jobs),
         "max_pixels": (_whole(1, 1_000_000_000), defaults.max_pixels),

@@ -14,9 +14,6 @@ import platform
 import struct
 import sys
 
-#: Long enough for an inference of most networks, short enough for a job that waits for its turn.
-SLICE_S = 0.02
-
 #: Numbers of sched_setattr and sched_getattr by machine; C libraries before 2025 have no functions for them.
 _CALLS = {"x86_64": (314, 315), "aarch64": (274, 275), "riscv64": (274, 275)}
 
@@ -28,34 +25,41 @@ _RUNTIME = 5
 _FAIR = (0, 3, 5)
 
 
-def lengthen(slice_s: float = SLICE_S) -> bool:
-    """Give the calling thread, and all that it will start, a slice of at least ``slice_s``; policy and nice stay.
+def lengthen(slice_ms: int) -> bool:
+    """Give the calling thread, and all that it will start, a slice of at least ``slice_ms``; policy and nice stay.
+
+    Args:
+        slice_ms: milliseconds, at most 100, which is the kernel's bound.
 
     Returns:
-        Whether its slice is that long now.
+        Whether its slice is that long now; True for 0, which asks for nothing.
     """
+    if slice_ms == 0:
+        return True
     attributes = _read()
     if attributes is None or attributes[1] not in _FAIR:
         return False
-    wanted = int(slice_s * 1e9)
+    wanted = slice_ms * 1_000_000
     if attributes[_RUNTIME] < wanted:
         attributes[_RUNTIME] = wanted
         _call(0, ctypes.create_string_buffer(_ATTRIBUTES.pack(*attributes)), 0)
-    return slice_of() >= slice_s
+    return slice_of() >= slice_ms
 
 
 def slice_of(thread: int = 0) -> float:
-    """Return the seconds of a thread's slice, the calling thread's for 0; 0.0 where the system does not say."""
+    """Return the milliseconds of a thread's slice, the calling thread's for 0; 0.0 where the system does not say."""
     attributes = _read(thread)
-    return 0.0 if attributes is None else attributes[_RUNTIME] / 1e9
+    return 0.0 if attributes is None else attributes[_RUNTIME] / 1e6
 
 
-def explain() -> str:
+def explain(slice_ms: int) -> str:
     """Say whether this host keeps to it; the calling thread has the longer slice afterwards."""
-    if lengthen():
+    if slice_ms == 0:
+        return "FLEET_SLICE_MS=0: the kernel decides how long a thread keeps a core that others wait for."
+    if lengthen(slice_ms):
         return (
-            f"Threads keep a core for up to {SLICE_S * 1000:.0f} ms: several busy workers here do not push each other "
-            "out of the caches."
+            f"A thread keeps a core that others wait for up to {slice_ms} ms: so several busy workers here push each "
+            "other out of the caches less often."
         )
     return (
         "Threads change every few milliseconds when more want to run than there are cores (Linux before 6.12, or "

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.kit import MODEL, ROOT, Fleet, command_of, faces, spawn
 from tests.waiting import eventually
 from worker import slices
+from worker.settings import Settings
 
 RUN = [sys.executable, "-c", "from worker.cli import main; main()", "run", "-n", "w@test"]
 CELERY = command_of("w")
@@ -100,7 +101,7 @@ def test_every_thread_of_a_worker_has_the_longer_slice(bare_fleet: Fleet) -> Non
     threads = [int(one.name) for one in Path(f"/proc/{worker.process.pid}/task").iterdir()]
 
     assert len(threads) > 4
-    assert sum(slices.slice_of(thread) == slices.SLICE_S for thread in threads) >= len(threads) - 1
+    assert sum(slices.slice_of(thread) == Settings().slice_ms for thread in threads) >= len(threads) - 1
     assert worker.stop() == 0
 
 

@@ -45,6 +45,7 @@ def test_an_empty_environment_gives_the_defaults_and_folders_of_this_user():
         ("precision", "", ""),
         ("pinning", "on", True),
         ("pinning", "No", False),
+        ("slice_ms", "0", 0),
         ("decoders", "3", 3),
         ("jobs", "40", 40),
         ("max_pixels", "1000000", 1_000_000),
