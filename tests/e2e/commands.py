@@ -72,6 +72,7 @@ BY_HAND = {
     "python -m benchmarks.jpeg_scale": "measures; takes minutes of a quiet machine",
     "python -m benchmarks.quota": "measures; needs root, for a control group of its own",
     'python -m benchmarks --model centerface --only prefork --only "fleet: 1 worker"': "measures for minutes",
+    "FLEET_SLICE_MS=0 python -m benchmarks --model centerface --only limit --only fleet": "measures for minutes",
     'FLEET_BATCH=4 python -m benchmarks --only "limit: streams" --only "fleet: 1 worker"': "measures for minutes",
     'python -m benchmarks --rounds 5 --seconds 2 --only "limit: streams" --only peer --only "worker per core"': (
         "measures for minutes, in environments of their own"
