@@ -75,10 +75,11 @@ def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
         ("batching", ["--rounds", "1", "--seconds", "0.1"], "8 images an inference"),
     ],
 )
-def test_what_the_docs_give_figures_of_can_be_measured(script: str, options: list[str], says: str) -> None:
+def test_what_the_docs_give_figures_of_can_be_measured(store: Path, script: str, options: list[str], says: str) -> None:
     """Given each script in short, then it starts what it measures and prints its figures."""
     run = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{script}", *options],
+        env={**os.environ, "FLEET_MODEL_STORE": str(store)},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -161,7 +161,7 @@ def test_commands_for_docker_and_clusters_name_what_is_there() -> None:
 
 def test_settings_in_the_docs_are_settings() -> None:
     """Given all pages, then each FLEET_ variable in them is read by something of the project."""
-    sources = [*(ROOT / "worker").glob("*.py"), *(ROOT / "producer").glob("*.py"), ROOT / "docker-compose.yml"]
+    sources = [*(ROOT / "worker").glob("*.py"), *(ROOT / "producer").rglob("*.py"), ROOT / "docker-compose.yml"]
     known = "".join(path.read_text() for path in [*sources, *(ROOT / "tests").rglob("conftest.py")])
     for page in ALL:
         for name in set(re.findall(r"\bFLEET_[A-Z_]+[A-Z]\b", page.read_text())):

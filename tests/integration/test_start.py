@@ -11,7 +11,6 @@ import pytest
 from tests.integration.kit import MODEL, ROOT, Fleet, command_of, faces, spawn
 from tests.waiting import eventually
 from worker import slices
-from worker.settings import Settings
 
 RUN = [sys.executable, "-c", "from worker.cli import main; main()", "run", "-n", "w@test"]
 CELERY = command_of("w")
@@ -94,14 +93,15 @@ def test_no_job_is_taken_before_the_networks_are_ready(bare_fleet: Fleet, store:
 def test_every_thread_of_a_worker_has_the_longer_slice(bare_fleet: Fleet) -> None:
     """Given a worker that has done a job, then OpenVINO's threads, the decoders and the loop keep a core alike.
 
-    One thread may be older than the wish: a library's, which its import started.
+    A thread or two may be older than the wish: libraries', which their imports started.
     """
-    worker = bare_fleet.start()
+    worker = bare_fleet.start(slice_ms=40)
     bare_fleet.detect().get(timeout=60)
-    threads = [int(one.name) for one in Path(f"/proc/{worker.process.pid}/task").iterdir()]
+    found = [slices.slice_of(int(one.name)) for one in Path(f"/proc/{worker.process.pid}/task").iterdir()]
+    alive = [one for one in found if one]
 
-    assert len(threads) > 4
-    assert sum(slices.slice_of(thread) == Settings().slice_ms for thread in threads) >= len(threads) - 1
+    assert len(alive) > 8
+    assert sum(one == 40.0 for one in alive) >= len(alive) - 2
     assert worker.stop() == 0
 
 

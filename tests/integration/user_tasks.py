@@ -125,9 +125,9 @@ def loop(self: Task, seconds: float, *, catch: bool = False) -> str:
 
 def run_loop(job: str, seconds: float) -> str:
     """Run for so long, and note what ended it before."""
-    record("ran", job)
-    until = time.monotonic() + seconds
     try:
+        record("ran", job)  # whoever reads it may interrupt at once
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.002)
     except SoftTimeLimitExceeded:

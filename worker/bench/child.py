@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Sequence
 
+from worker import settings, slices
 from worker.bench import task
 from worker.bench.arrangements import ARRANGEMENTS, Serve
 
 
 def main(folder: str, name: str) -> None:
     """Say ``ready``, then answer ``[what, number]`` lines until standard input ends."""
+    slices.lengthen(settings.load().slice_ms)  # as a worker does
     subject = task.read(folder)
     images = subject.images()
     serve = ARRANGEMENTS[name](subject)

@@ -39,7 +39,6 @@ class Engine:
         self.task = task
         self._room = Room(task.limits.max_pixels)
         core = ov.Core()
-        core.set_property({"CACHE_DIR": str(task.folder / "compiled")})
         wanted: dict[str, Any] = {
             "PERFORMANCE_HINT": hint,
             "INFERENCE_NUM_THREADS": threads,
@@ -49,7 +48,9 @@ class Engine:
             wanted["NUM_STREAMS"] = streams
         if precision if precision is not None else task.precision:
             wanted["INFERENCE_PRECISION_HINT"] = precision if precision is not None else task.precision
-        with compiled_cache.turn(task.folder / "compiled"):  # processes of one contender start at once
+        with compiled_cache.turn(task.folder / "compiled") as ours:  # processes of one contender start at once
+            if ours:
+                core.set_property({"CACHE_DIR": str(task.folder / "compiled")})
             self.compiled: Any = core.compile_model(str(task.graph), "CPU", wanted)
         # From one thread, before there are others: when two make OpenVINO's first `Type.to_dtype()` at once, one waits
         # for the GIL inside a C++ static's initialiser and the other, with the GIL, for that static: a deadlock.
