@@ -59,6 +59,7 @@ ELSEWHERE = {
     "docker compose ps": ["tests/compose/test_docs_with_docker.py"],
     "python -m benchmarks.batching --rounds 5 --seconds 1": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.cold_start": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.slices": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth backlog": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth payload": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth workers": ["tests/e2e/test_bench.py"],
@@ -72,7 +73,6 @@ BY_HAND = {
     "python -m benchmarks.jpeg_scale": "measures; takes minutes of a quiet machine",
     "python -m benchmarks.quota": "measures; needs root, for a control group of its own",
     'python -m benchmarks --model centerface --only prefork --only "fleet: 1 worker"': "measures for minutes",
-    "FLEET_SLICE_MS=0 python -m benchmarks --model centerface --only limit --only fleet": "measures for minutes",
     'FLEET_BATCH=4 python -m benchmarks --only "limit: streams" --only "fleet: 1 worker"': "measures for minutes",
     'python -m benchmarks --rounds 5 --seconds 2 --only "limit: streams" --only peer --only "worker per core"': (
         "measures for minutes, in environments of their own"

@@ -72,6 +72,11 @@ def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
         ("growth", ["backlog", "--jobs", "50", "--most", "10"], "an urgent job takes"),
         ("growth", ["one", "payload", "100000", "50", "1"], '"redis"'),
         ("growth", ["one", "workers", "2", "64", "16"], '"commands"'),
+        (
+            "slices",
+            ["--model", "blazeface_short", "--workers", "2", "--images", "40", "--seconds", "1", "--rounds", "1"],
+            "2 workers, 100 ms",
+        ),
         ("batching", ["--rounds", "1", "--seconds", "0.1"], "8 images an inference"),
     ],
 )

@@ -89,19 +89,18 @@ def test_no_job_is_taken_before_the_networks_are_ready(bare_fleet: Fleet, store:
     assert worker.stop() == 0
 
 
-@pytest.mark.skipif(slices.slice_of() == 0.0, reason="the kernel has one slice for all")
 def test_every_thread_of_a_worker_has_the_longer_slice(bare_fleet: Fleet) -> None:
     """Given a worker that has done a job, then OpenVINO's threads, the decoders and the loop keep a core alike.
 
-    A thread or two may be older than the wish: libraries', which their imports started.
+    A thread or two may be older than the wish: libraries', which their imports started; and one may just end.
     """
     worker = bare_fleet.start(slice_ms=40)
     bare_fleet.detect().get(timeout=60)
-    found = [slices.slice_of(int(one.name)) for one in Path(f"/proc/{worker.process.pid}/task").iterdir()]
-    alive = [one for one in found if one]
+    threads = [int(one.name) for one in Path(f"/proc/{worker.process.pid}/task").iterdir()]
+    wanted = 40.0 if slices.slice_of() else 0.0  # kernels before 6.12 say nothing
 
-    assert len(alive) > 8
-    assert sum(one == 40.0 for one in alive) >= len(alive) - 2
+    assert len(threads) > 8
+    assert sum(slices.slice_of(thread) == wanted for thread in threads) >= len(threads) - 3
     assert worker.stop() == 0
 
 

@@ -5,10 +5,12 @@ arrangement differ are set.
 """
 
 import itertools
+import random
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,9 @@ from worker.bench.task import Task
 #: Images under way; more than the workers of the largest arrangement hold. Fewer of large ones, for Redis's memory.
 WINDOW = 256
 WINDOW_BYTES = 512 * 1024 * 1024
+
+#: Images that are asked for at random times and not answered yet; more wait for a thread.
+AT_RANDOM = 64
 
 #: The contenders that advice is derived from.
 ONE_WORKER = "fleet: 1 worker"
@@ -88,6 +93,19 @@ class Workers:
     def alone(self, count: int) -> Sequence[float]:
         """Ask for one image after the other."""
         return [self._time_one(data) for data in self._work(count)]
+
+    def at_random(self, per_s: float, seconds: float) -> Sequence[float]:
+        """Ask at random times, ``per_s`` a second on average, for ``seconds``; seconds until each answer."""
+        dice, due, end = random.Random(7), time.perf_counter(), time.perf_counter() + seconds  # noqa: S311
+        with ThreadPoolExecutor(AT_RANDOM) as pool:
+            asked = []
+            for data in itertools.cycle(self._images):
+                due += dice.expovariate(per_s)
+                if due > end:
+                    break
+                time.sleep(max(0.0, due - time.perf_counter()))
+                asked.append(pool.submit(self._time_one, data))
+            return [one.result() for one in asked]
 
     def answers(self) -> Sequence[Answer]:
         """Ask for each photo, in a message of its own or in batches, as this fleet is measured."""
