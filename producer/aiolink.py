@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producer import address
@@ -23,7 +23,7 @@ from producer.link import CLOSED, connection_options
 from producer.reading import MAX_RECONNECT_S, PING, read_loop, tidy
 from producer.redis_url import check_url, hide_password
 from producer.results import Outcome
-from producer.steps import Ask, AskEach, Effect, Join, Listen, Open, Pause, Ping, Steps, drive_async
+from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Ping, Steps, drive_async
 from producer.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,6 @@ class AsyncPort:
                 return await self._channel().get_message(timeout=seconds)
             case Ask(commands, atomic):
                 return await self._ask(commands, atomic=atomic)
-            case AskEach(asks):
-                return [await self._answer(ask) for ask in asks]  # asyncio's map sends one at a time
             case Pause(seconds):
                 await asyncio.sleep(seconds)
             case Open(pattern, channels):
@@ -84,12 +82,6 @@ class AsyncPort:
     async def _drop_idle(self) -> None:
         """Close the idle connections: where one was lost without a sign, each may be, and would be waited for."""
         await self._redis.connection_pool.disconnect(inuse_connections=False)
-
-    async def _answer(self, ask: Ask) -> list[Any] | ResponseError:
-        try:
-            return await self._ask(ask.commands, atomic=ask.atomic)
-        except ResponseError as refused:
-            return refused
 
     async def _ask(self, commands: tuple[Any, ...], *, atomic: bool) -> list[Any]:
         try:

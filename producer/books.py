@@ -6,15 +6,17 @@ come and go together.
 
 Why count bytes and not only ask Redis for its memory: ``INFO`` knows nothing of queues. It is asked as well, because
 results, the dead list and other programs need memory too, and a worker without room for a result cannot go on.
-Measured with Valkey 9 on 2 busy cores: the script takes the server about 50 us, of which ``INFO`` is 5.
+
+Jobs that come or go together are one call. Between two inferences of a large network Redis finds its caches cold: then
+``INFO`` takes it 20 us, each other command of a script 3, and each call of a script more than that.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from producer.results import META_PREFIX, meta_key
-from producer.scripts import Value, call, digest_of
-from producer.wire import JOBS_KEY, ledger_key, queue_keys
+from producer.scripts import Command, Value, call, digest_of
+from producer.wire import JOBS_KEY, ledger_key, queue_keys, queue_of_list
 
 #: Hashes: id -> bytes of a job that has not ended; queue -> bytes of all such jobs of its.
 SIZES_KEY = "fleet:sizes"
@@ -29,80 +31,117 @@ MEMORY_SHARE = 0.8
 #: What a job takes in Redis besides images and message: names, entries, pointers.
 OVERHEAD_BYTES = 512
 
-#: Lua: enters a job and pushes its message. The first write is one that a full server refuses, before anything is done.
-#: The ledger has the very moment of the push: its order is that of the queue, which is what the sweep relies on.
+#: Lua: enters jobs, of each id, message and bytes, and pushes their messages. The first write is one that a full server
+#: refuses, before anything is done. The ledger has the very moment of the push: its order is that of the queue, which
+#: is what the sweep relies on.
 ENTER = """
-local function enter(jobs, sizes, bytes, ledger, list, id, message, queue, size)
-  local now = redis.call('TIME')
-  redis.call('HSET', jobs, id, message)
-  redis.call('HSET', sizes, id, size)
-  redis.call('HINCRBY', bytes, queue, size)
-  redis.call('ZADD', ledger, now[1] + now[2] / 1000000, id)
-  redis.call('LPUSH', list, message)
+local function enter(jobs, sizes, bytes, ledger, list, queue, entries)
+  local now, told, weighed, noted, messages, total = redis.call('TIME'), {}, {}, {}, {}, 0
+  for i, entry in ipairs(entries) do
+    local id, message, size = unpack(entry)
+    told[2 * i - 1], told[2 * i] = id, message
+    weighed[2 * i - 1], weighed[2 * i] = id, size
+    noted[2 * i - 1], noted[2 * i] = now[1] + (now[2] + i - 1) / 1000000, id
+    messages[i], total = message, total + size
+  end
+  redis.call('HSET', jobs, unpack(told))
+  redis.call('HSET', sizes, unpack(weighed))
+  redis.call('HINCRBY', bytes, queue, total)
+  redis.call('ZADD', ledger, unpack(noted))
+  redis.call('LPUSH', list, unpack(messages))
 end
 """
 
-#: Accepts a job, unless its queue or Redis is full, or a job with its idempotency key is known. Its images were stored
-#: just before, in the same transaction, and are removed when it is not accepted. Accepting it again changes nothing.
-#: Keys: jobs, sizes, bytes, ledger, list, result, counters, idempotency key or "", the queue's four lists, images.
-#: Arguments: id, message or "" (only to ask for room), queue, size, most jobs, most bytes, share of memory,
-#: fingerprint, time to live of the idempotency key, prefix of results. Gives a verdict, jobs, bytes, memory used and
-#: allowed, and the id.
+#: Judges each of several jobs of one queue and priority, and enters those that are accepted: a job is, unless its queue
+#: or Redis is full, or a job with its idempotency key is known. Images were stored just before, in the same
+#: transaction, and are removed when their job is not accepted. Accepting it again changes nothing.
+#: Keys: jobs, sizes, bytes, ledger, list, counters, idempotency key or "", the queue's four lists; of each job result
+#: and images. Arguments: queue, most jobs, most bytes, fingerprint, time to live of the idempotency key, prefix of
+#: results; of each job id, message or "" (only to ask for room), size, number of images. Gives of each job a verdict
+#: and the id, and where it is not accepted jobs, bytes, memory used and allowed.
 ACCEPT = (
     ENTER
-    + """
-local id, size, waiting, only_asked = ARGV[1], tonumber(ARGV[4]), 0, ARGV[2] == ''
-for i = 9, 12 do waiting = waiting + redis.call('LLEN', KEYS[i]) end
-local held = tonumber(redis.call('HGET', KEYS[3], ARGV[3]) or 0)
-local used, allowed, said = 0, 0, redis.pcall('INFO', 'memory')
+    + f"""
+local queue, most_jobs, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local waiting, held, used, allowed = 0, tonumber(redis.call('HGET', KEYS[3], queue) or 0), 0, 0
+for i = 8, 11 do waiting = waiting + redis.call('LLEN', KEYS[i]) end
+local said = redis.pcall('INFO', 'memory')
+local function figure(name)
+  local _, at = string.find(said, name, 1, true)  -- a pattern would be tried at each of some thousand characters
+  return tonumber(string.match(said, '^%d+', at + 1))
+end
 if type(said) == 'string' and string.find(said, 'maxmemory_policy:noeviction', 1, true) then
-  used = tonumber(string.match(said, 'used_memory:(%d+)'))
-  allowed = tonumber(string.match(said, 'maxmemory:(%d+)'))
+  used, allowed = figure('used_memory:'), figure('maxmemory:')
 end
-local function verdict(word, which)
-  if word ~= 'accepted' then
-    for i = 13, #KEYS do redis.call('UNLINK', KEYS[i]) end
-  end
-  return {word, waiting, held, used, allowed, which or id}
+local ids, results, key = {{}}, {{}}, 12
+for at = 7, #ARGV, 4 do
+  ids[#ids + 1], results[#results + 1] = ARGV[at], KEYS[key]
+  key = key + 1 + ARGV[at + 3]
 end
-if redis.call('HEXISTS', KEYS[1], id) == 1 then return verdict('accepted') end
-if redis.call('EXISTS', KEYS[6]) == 1 then return verdict('ended') end
-local known = KEYS[8] ~= '' and redis.call('GET', KEYS[8])
-if known then
+local on_books = redis.call('HMGET', KEYS[2], unpack(ids))
+local has_ended = redis.call('EXISTS', unpack(results)) > 0
+
+local function namesake()
+  local known = KEYS[7] ~= '' and redis.call('GET', KEYS[7])
+  if not known then return end
   local other, fingerprint = string.match(known, '^(%S+) (%S+)$')
-  if redis.call('HEXISTS', KEYS[1], other) == 1 or redis.call('EXISTS', ARGV[10] .. other) == 1 then
-    if fingerprint ~= ARGV[8] then return verdict('different') end
-    redis.pcall('HINCRBY', KEYS[7], 'duplicates', 1)
-    return verdict('duplicate', other)
+  if redis.call('HEXISTS', KEYS[1], other) == 1 or redis.call('EXISTS', ARGV[6] .. other) == 1 then
+    if fingerprint ~= ARGV[4] then return 'different' end
+    redis.pcall('HINCRBY', KEYS[6], 'duplicates', 1)
+    return 'duplicate', other
   end
 end
-if waiting >= tonumber(ARGV[5]) then return verdict('jobs') end
-if held > 0 and held + size > tonumber(ARGV[6]) then return verdict('bytes') end
-if only_asked then used = used + size end
-if allowed > 0 and used > allowed * ARGV[7] then return verdict('memory') end
-if only_asked then return verdict('accepted') end
-enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], id, ARGV[2], ARGV[3], size)
-if KEYS[8] ~= '' then redis.call('SET', KEYS[8], id .. ' ' .. ARGV[8], 'PX', ARGV[9]) end
-return verdict('accepted')
+
+local function judge(i, size, only_asked)
+  if on_books[i] then return 'accepted' end
+  if has_ended and redis.call('EXISTS', results[i]) == 1 then return 'ended' end
+  local word, other = namesake()
+  if word then return word, other end
+  if waiting >= most_jobs then return 'jobs' end
+  if held > 0 and held + size > most_bytes then return 'bytes' end
+  if allowed > 0 and used + (only_asked and size or 0) > allowed * {MEMORY_SHARE} then return 'memory' end
+  return 'room'
+end
+
+local entries, verdicts = {{}}, {{}}
+key = 12
+for i = 1, #ids do
+  local id, message, size, images = unpack(ARGV, 3 + 4 * i, 6 + 4 * i)
+  size, images = tonumber(size), tonumber(images)
+  local word, other = judge(i, size, message == '')
+  if word == 'room' and message ~= '' then
+    entries[#entries + 1], waiting, held, word = {{id, message, size}}, waiting + 1, held + size, 'accepted'
+  elseif word ~= 'accepted' then
+    for at = key + 1, key + images do redis.call('UNLINK', KEYS[at]) end
+  end
+  verdicts[i] = word == 'accepted' and {{word, id}} or {{word, other or id, waiting, held, used, allowed}}
+  key = key + 1 + images
+end
+if #entries > 0 then
+  enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], queue, entries)
+  if KEYS[7] ~= '' then redis.call('SET', KEYS[7], ids[1] .. ' ' .. ARGV[4], 'PX', ARGV[5]) end
+end
+return verdicts
 """
 )
 
 _ACCEPT = digest_of(ACCEPT)
 
-#: Lua: strikes a job out. Its keys are jobs, sizes, bytes and the queue's four ledgers, which begin at ``at``.
+#: Lua: strikes jobs out. Its keys are jobs, sizes, bytes and the ledger, which begin at ``at``; no id may come twice.
 STRIKE = """
-local function strike(at, id, queue)
-  redis.call('HDEL', KEYS[at], id)
-  local size = redis.call('HGET', KEYS[at + 1], id)
-  if size then
-    redis.call('HDEL', KEYS[at + 1], id)
-    if redis.call('HINCRBY', KEYS[at + 2], queue, -size) <= 0 then redis.call('HDEL', KEYS[at + 2], queue) end
+local function strike(at, queue, ids)
+  redis.call('HDEL', KEYS[at], unpack(ids))
+  local freed = 0
+  for _, size in ipairs(redis.call('HMGET', KEYS[at + 1], unpack(ids))) do freed = freed + (size or 0) end
+  if freed > 0 then
+    redis.call('HDEL', KEYS[at + 1], unpack(ids))
+    if redis.call('HINCRBY', KEYS[at + 2], queue, -freed) <= 0 then redis.call('HDEL', KEYS[at + 2], queue) end
   end
-  for i = at + 3, at + 6 do redis.call('ZREM', KEYS[i], id) end
+  redis.call('ZREM', KEYS[at + 3], unpack(ids))
 end
 """
 
-_STRIKE_OUT = "#!lua flags=allow-oom\n" + STRIKE + "strike(1, ARGV[1], ARGV[2])"
+_STRIKE_OUT = "#!lua flags=allow-oom\n" + STRIKE + "strike(1, ARGV[1], {unpack(ARGV, 2)})"
 
 
 class Verdict(NamedTuple):
@@ -110,26 +149,27 @@ class Verdict(NamedTuple):
 
     Attributes:
         word: ``accepted``; ``ended``, as when it was accepted before; ``duplicate`` or ``different``, when its
-            idempotency key is known with the same or another request; ``jobs``, ``bytes`` or ``memory``: what is full.
+            idempotency key is known with the same or another request; ``jobs``, ``bytes`` or ``memory``: what is full;
+            ``room``, when that was only asked for.
+        job_id: the job's id, or that of the one which is known.
         jobs: messages that wait in its queue.
         held_bytes: what its queue's jobs take that have not ended.
         used_bytes: Redis's memory that is in use.
         allowed_bytes: its limit; both are 0 where Redis has none, evicts, or does not say.
-        job_id: the job's id, or that of the one which is known.
     """
 
     word: str
-    jobs: int
-    held_bytes: int
-    used_bytes: int
-    allowed_bytes: int
     job_id: str
+    jobs: int = 0
+    held_bytes: int = 0
+    used_bytes: int = 0
+    allowed_bytes: int = 0
 
     @classmethod
     def parse(cls, reply: Any) -> "Verdict":
-        """Read the reply of :data:`ACCEPT`."""
-        word, jobs, held, used, allowed, job_id = reply
-        return cls(word.decode(), jobs, held, used, allowed, job_id.decode())
+        """Read one of the verdicts that :data:`ACCEPT` gives."""
+        word, job_id, *figures = reply
+        return cls(word.decode(), job_id.decode(), *figures)
 
 
 class Limits(NamedTuple):
@@ -147,34 +187,39 @@ class Once(NamedTuple):
     ttl_s: float
 
 
-def accept_command(  # noqa: PLR0913 - pure: everything it needs is an argument
-    job_id: str,
-    message: bytes,
-    *,
-    queue: str,
-    message_list: str,
-    size_bytes: int,
-    limits: Limits,
-    once: Once | None = None,
-    images: Sequence[str] = (),
-) -> tuple[Value, ...]:
-    """Give the command that runs :data:`ACCEPT`; with an empty message it only asks whether there is room."""
-    marks = [meta_key(job_id), COUNTERS_KEY, once.key if once else ""]
-    keys = [JOBS_KEY, SIZES_KEY, BYTES_KEY, ledger_key(message_list), message_list, *marks, *queue_keys(queue), *images]
-    told: list[Value] = [once.fingerprint if once else "", int(once.ttl_s * 1000) if once else 0, META_PREFIX]
-    what: list[Value] = [job_id, message, queue, size_bytes, limits.jobs, limits.size_bytes, MEMORY_SHARE]
-    return call(_ACCEPT, keys, (*what, *told))
+class Entry(NamedTuple):
+    """A job that asks to be accepted: id, message (empty to ask only for room), bytes, and keys of its images."""
+
+    job_id: str
+    message: bytes
+    size_bytes: int
+    images: Sequence[str] = ()
 
 
-def strike_out(pipe: Any, queue: str, job_id: str) -> None:
-    """Add to ``pipe`` what removes an ended job from the books; any other id is fine, and so is a second time."""
-    keys = keys_to_strike(queue)
-    pipe.eval(_STRIKE_OUT, len(keys), *keys, job_id, queue)
+def accept_command(
+    entries: Sequence[Entry], *, queue: str, message_list: str, limits: Limits, once: Once | None = None
+) -> Command:
+    """Give the command that runs :data:`ACCEPT` for jobs of one queue and priority; of one, if it has a key."""
+    shared = [JOBS_KEY, SIZES_KEY, BYTES_KEY, ledger_key(message_list), message_list, COUNTERS_KEY]
+    keys = [*shared, once.key if once else "", *queue_keys(queue)]
+    recognised: list[Value] = [once.fingerprint, int(once.ttl_s * 1000)] if once else ["", 0]
+    arguments: list[Value] = [queue, limits.jobs, limits.size_bytes, *recognised, META_PREFIX]
+    for job_id, message, size_bytes, images in entries:
+        keys += [meta_key(job_id), *images]
+        arguments += [job_id, message, size_bytes, len(images)]
+    return call(_ACCEPT, keys, arguments)
 
 
-def keys_to_strike(queue: str) -> list[str]:
-    """Return the keys that :data:`STRIKE` touches, in its order."""
-    return [JOBS_KEY, SIZES_KEY, BYTES_KEY, *(ledger_key(name) for name in queue_keys(queue))]
+def strike_out(pipe: Any, message_list: str, job_ids: Sequence[str]) -> None:
+    """Add to ``pipe`` what removes ended jobs from the books; any other id is fine, and so is a second time."""
+    if job_ids:
+        keys = keys_to_strike(message_list)
+        pipe.eval(_STRIKE_OUT, len(keys), *keys, queue_of_list(message_list), *job_ids)
+
+
+def keys_to_strike(message_list: str) -> list[str]:
+    """Return the keys that :data:`STRIKE` touches, in its order, for jobs that waited in ``message_list``."""
+    return [JOBS_KEY, SIZES_KEY, BYTES_KEY, ledger_key(message_list)]
 
 
 def size_of(message: bytes, images: Sequence[bytes] = ()) -> int:

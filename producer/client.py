@@ -124,9 +124,9 @@ class Client:
         """Send images as they are asked for and yield an answer for each; a failure is an answer too.
 
         ``images`` is read lazily, never more than ``window`` ahead. While it gives one after the other at once, up to
-        four messages go in one round trip; from a slow source each goes as soon as it is there. Where a fast one stops,
-        up to three images wait for the next, as answers do. Leaving the loop early, or closing the generator, cancels
-        what is under way.
+        eight messages go in one round trip; from a slow source each goes as soon as it is there. Where a fast one
+        stops, up to seven images wait for the next, as answers do. Leaving the loop early, or closing the generator,
+        cancels what is under way.
 
         Args:
             images: any iterable, endless ones included.

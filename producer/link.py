@@ -6,7 +6,6 @@ makes a new one and leaves the parent's sockets alone.
 """
 
 import contextlib
-import itertools
 import logging
 import os
 import threading
@@ -25,11 +24,12 @@ from producer import address
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.ids import new_client_id
-from producer.lines import Lines, as_one, done_as_one
+from producer.lines import Lines
 from producer.reading import MAX_RECONNECT_S, PING, read_loop, tidy
 from producer.redis_url import check_url, hide_password
 from producer.results import Outcome, wake_channel
-from producer.steps import Ask, AskEach, Effect, Join, Listen, Open, Pause, Ping, Steps, drive
+from producer.scripts import Command
+from producer.steps import Ask, Effect, Join, Listen, Open, Pause, Ping, Steps, drive
 from producer.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -79,10 +79,8 @@ class Port:
         match effect:
             case Listen(seconds):
                 return self._channel().get_message(timeout=seconds)
-            case Ask():
-                return self._ask_one(effect)
-            case AskEach(asks):
-                return self._ask(asks)
+            case Ask(commands, atomic):
+                return self._ask(commands, atomic=atomic)
             case Pause(seconds):
                 time.sleep(seconds)
             case Open(pattern, channels):
@@ -114,29 +112,14 @@ class Port:
         if channels:
             self._pubsub.subscribe(*channels)
 
-    def _ask_one(self, ask: Ask) -> list[Any]:
-        (replies,) = self._ask((ask,))
-        if isinstance(replies, ResponseError):
-            raise replies
-        return replies
-
-    def _ask(self, asks: Sequence[Ask]) -> list[list[Any] | ResponseError]:
-        written = [as_one(ask.commands) if ask.atomic else ask.commands for ask in asks]
-        replies = iter(self._lines.ask(*itertools.chain.from_iterable(written)))
-        return [self._read(ask, [*itertools.islice(replies, len(one))]) for ask, one in zip(asks, written, strict=True)]
-
-    def _read(self, ask: Ask, replies: list[Any]) -> list[Any] | ResponseError:
-        try:
-            replies = done_as_one(replies) if ask.atomic else replies
-        except ResponseError as refused:
-            return refused
+    def _ask(self, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
+        replies = self._lines.ask(*commands, atomic=atomic)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                return reply
+                raise reply
         readers = self._redis.response_callbacks  # redis-py's own: TIME is two numbers
         return [
-            readers[one[0]](reply) if one[0] in readers else reply
-            for one, reply in zip(ask.commands, replies, strict=True)
+            readers[one[0]](reply) if one[0] in readers else reply for one, reply in zip(commands, replies, strict=True)
         ]
 
 

@@ -7,15 +7,12 @@ Stage: under :mod:`producer.dispatch`. Neighbours: :mod:`producer.requests` writ
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from redis.exceptions import OutOfMemoryError, ResponseError
 
 from producer.books import Limits, Verdict
 from producer.errors import InvalidRequest, Overloaded
-from producer.requests import Request
+from producer.requests import Request, ask_for_room, offer
 from producer.scripts import Command
-from producer.steps import Ask, Pause, Steps, explain, jittered, patient_each
+from producer.steps import Ask, Pause, Steps, jittered, patient
 
 #: Verdicts that may be another one later.
 _FULL = frozenset({"jobs", "bytes", "memory"})
@@ -39,22 +36,18 @@ class Offering:
     wake: tuple[Command, ...]
 
     def once(self, requests: Sequence[Request]) -> Steps[list[Verdict | Overloaded]]:
-        """Offer jobs of one queue together, one time: where there is no room for one, that error is in its place.
+        """Offer jobs of one queue and priority together, one time: for which there is no room has that error in place.
 
         Raises:
-            InvalidRequest: the idempotency key is that of another request.
             Unreachable: Redis does not answer.
         """
-        verdicts = yield from self._judge([request.ask(self.limits) for request in requests])
+        verdicts = yield from self._judge(requests)
         queue = requests[0].queue
         if any(verdict.word in _FULL for verdict in verdicts):
             self.full.add(queue)
         else:
             self.full.discard(queue)
-        return [
-            _overloaded(verdict, queue, self.limits) if verdict.word in _FULL else _known_as_this(verdict)
-            for verdict in verdicts
-        ]
+        return [_overloaded(one, queue, self.limits) if one.word in _FULL else one for one in verdicts]
 
     def insist(self, request: Request, until: float | None) -> Steps[Verdict | Overloaded]:
         """Offer a job until it is accepted, or the client's rule or the deadline says that this is enough.
@@ -72,7 +65,7 @@ class Offering:
         pause_s = _FIRST_PAUSE_S
         verdict: Verdict | None = None
         if request.queue not in self.full:
-            (verdict,) = yield from self._judge([request.ask(self.limits)])
+            (verdict,) = yield from self._judge([request])
         while verdict is None or verdict.word in _FULL:
             if verdict is not None:
                 self.full.add(request.queue)
@@ -81,27 +74,27 @@ class Offering:
                     return _overloaded(verdict, request.queue, self.limits)
                 yield Pause(min(jittered(pause_s), left_s))
                 pause_s = min(1.0, pause_s * 2)
-            (verdict,) = yield from self._judge([request.ask_for_room(self.limits)])
-            if verdict.word == "accepted":
-                (verdict,) = yield from self._judge([request.ask(self.limits)])
+            (verdict,) = yield from self._ask(ask_for_room([request], self.limits))
+            if verdict.word == "room":
+                (verdict,) = yield from self._judge([request])
         self.full.discard(request.queue)
         return _known_as_this(verdict)
 
-    def _judge(self, asks: Sequence[Ask]) -> Steps[list[Verdict]]:
-        """Ask for verdicts in one round trip; repeating it is harmless."""
-        if self.wake:
-            asks = [replace(ask, commands=(*self.wake, *ask.commands)) for ask in asks]
-        replies = yield from patient_each(asks)
-        return [_verdict(reply) for reply in replies]
+    def _judge(self, requests: Sequence[Request]) -> Steps[list[Verdict]]:
+        """Offer jobs in one round trip; repeating it is harmless.
 
+        A server without memory is one that is full. But it may have accepted them a moment before, and the connection
+        was lost then, so it is asked.
+        """
+        try:
+            return (yield from self._ask(offer(requests, self.limits)))
+        except Overloaded:
+            verdicts = yield from self._ask(ask_for_room(requests, self.limits))
+            return [Verdict("memory", one.job_id) if one.word == "room" else one for one in verdicts]
 
-def _verdict(reply: list[Any] | ResponseError) -> Verdict:
-    """Read a verdict; a server without memory is one that is full."""
-    if isinstance(reply, OutOfMemoryError):
-        return Verdict("memory", 0, 0, 0, 0, "")
-    if isinstance(reply, ResponseError):
-        raise explain(reply) from reply
-    return Verdict.parse(reply[-1])
+    def _ask(self, ask: Ask) -> Steps[list[Verdict]]:
+        replies = yield from patient(replace(ask, commands=(*self.wake, *ask.commands)) if self.wake else ask)
+        return [Verdict.parse(verdict) for verdict in replies[-1]]
 
 
 def _known_as_this(verdict: Verdict) -> Verdict:

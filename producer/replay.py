@@ -41,7 +41,7 @@ for i = 13, #KEYS do
   local length = redis.pcall('STRLEN', KEYS[i])
   if type(length) == 'number' then size = size + length end
 end
-enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3], size)
+enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], {{ARGV[1], ARGV[2], size}})
 redis.call('SET', KEYS[8], ARGV[6], 'PX', ARGV[7])
 redis.call('UNLINK', KEYS[6], KEYS[7])
 for i = 13, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end

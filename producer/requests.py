@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TypedDict
 
 from producer.blobs import CANCELLED
-from producer.books import Limits, Once, accept_command, size_of
+from producer.books import Entry, Limits, Once, accept_command, size_of
 from producer.envelope import Message, check_priority, task_message
 from producer.errors import InvalidRequest
 from producer.ids import new_job_id
@@ -161,30 +161,42 @@ class Request:
     blob_ttl_s: float
     once: Once | None = None
 
-    def ask(self, limits: Limits) -> Ask:
-        """Store the images, then accept the job, or not: one transaction, one round trip, harmless when repeated.
-
-        The last reply is the verdict.
-        """
-        ttl_ms = int(self.blob_ttl_s * 1000)
-        commands: list[Command] = [("SET", key, data, "PX", ttl_ms) for key, data in self.blobs.items()]
-        return Ask((*commands, self._accept(self.message.body, limits)), atomic=bool(self.blobs))
-
-    def ask_for_room(self, limits: Limits) -> Ask:
-        """Ask what the verdict would be, without sending the images."""
-        return Ask((self._accept(b"", limits),))
-
-    def _accept(self, message: bytes, limits: Limits) -> Command:
-        return accept_command(
-            self.job_id,
-            message,
-            queue=self.queue,
-            message_list=self.message.key,
-            size_bytes=size_of(self.message.body, list(self.blobs.values())),
-            limits=limits,
-            once=self.once,
-            images=list(self.blobs),
+    def entry(self, *, only_ask: bool = False) -> Entry:
+        """Describe it for the books; ``only_ask`` whether there is room."""
+        size_bytes = size_of(self.message.body, list(self.blobs.values()))
+        return (
+            Entry(self.job_id, b"", size_bytes)
+            if only_ask
+            else Entry(self.job_id, self.message.body, size_bytes, list(self.blobs))
         )
+
+
+def offer(requests: Sequence[Request], limits: Limits) -> Ask:
+    """Ask to store images, then to accept the jobs, or not: one transaction, one round trip, harmless when repeated.
+
+    The last reply has the verdicts.
+
+    Args:
+        requests: of one queue and priority; one that is to be recognised comes alone.
+        limits: how full the queue may be.
+    """
+    commands: list[Command] = [
+        ("SET", key, data, "PX", int(request.blob_ttl_s * 1000))
+        for request in requests
+        for key, data in request.blobs.items()
+    ]
+    accept = _accept(requests, [request.entry() for request in requests], limits)
+    return Ask((*commands, accept), atomic=bool(commands))
+
+
+def ask_for_room(requests: Sequence[Request], limits: Limits) -> Ask:
+    """Ask what the verdicts would be, without sending the images."""
+    return Ask((_accept(requests, [request.entry(only_ask=True) for request in requests], limits),))
+
+
+def _accept(requests: Sequence[Request], entries: Sequence[Entry], limits: Limits) -> Command:
+    first = requests[0]
+    return accept_command(entries, queue=first.queue, message_list=first.message.key, limits=limits, once=first.once)
 
 
 def blob_key(job_id: str, index: int | None = None) -> str:

@@ -7,7 +7,7 @@ Stage: under everything that talks to Redis. A conversation is a generator that 
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,7 +20,6 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
-    ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -33,8 +32,6 @@ T = TypeVar("T")
 #: The connection is lost, or the server is not the master any more; it, or another, may be back in a moment.
 LOST = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
 
-_ASKED_AGAIN = (*LOST, NoScriptError)
-
 #: Seconds between one try and the next; each is stretched or shrunk by up to a half.
 RETRY_DELAYS_S = (0.05, 0.2, 0.5, 1.0)
 
@@ -45,13 +42,6 @@ class Ask:
 
     commands: tuple[Command, ...]
     atomic: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AskEach:
-    """Send several ``asks`` together; reply for each with its answers, or with the error that refused it."""
-
-    asks: tuple[Ask, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +79,7 @@ class Ping:
     """Ask the pub/sub connection for a sign of life, which comes as a message."""
 
 
-Effect: TypeAlias = Ask | AskEach | Pause | Open | Join | Listen | Ping
+Effect: TypeAlias = Ask | Pause | Open | Join | Listen | Ping
 Steps: TypeAlias = Generator[Effect, Any, T]
 
 
@@ -141,40 +131,22 @@ def patient(ask: Ask) -> Steps[list[Any]]:
         Unreachable: the server did not answer on any try, or refuses us.
         Overloaded: the server has no memory left.
     """
-    (replies,) = yield from patient_each((ask,))
-    if isinstance(replies, ResponseError):
-        raise explain(replies) from replies
-    return replies
-
-
-def patient_each(asks: Sequence[Ask]) -> Steps[list[list[Any] | ResponseError]]:
-    """Ask several things together, as :func:`patient` does one; all of them again when one was lost.
-
-    Returns:
-        For each its answers, or the error with which the server refused it.
-
-    Raises:
-        Unreachable: the server did not answer on any try, or refuses us.
-    """
     failure: Exception | None = None
     for delay_s in (0.0, *RETRY_DELAYS_S):
         if failure is not None:
             yield Pause(jittered(delay_s))
         try:
-            replies: list[list[Any] | ResponseError] = yield AskEach(tuple(asks))
+            replies: list[Any] = yield ask
+        except NoScriptError:
+            ask = replace(ask, commands=spelled_out(ask.commands))
         except LOST as error:
             if isinstance(error, AuthenticationError | AuthorizationError):
                 raise explain(error) from error
             failure = error
-            continue
         except RedisError as error:
             raise explain(error) from error
-        again = [reply for reply in replies if isinstance(reply, _ASKED_AGAIN)]
-        if not again:
+        else:
             return replies
-        failure = next((reply for reply in again if isinstance(reply, LOST)), failure)
-        if any(isinstance(reply, NoScriptError) for reply in again):
-            asks = [replace(ask, commands=spelled_out(ask.commands)) for ask in asks]
     raise explain(failure) from failure
 
 

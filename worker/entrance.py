@@ -20,7 +20,7 @@ from worker import deaths
 from worker.admission import Admission
 from worker.begins import Begins, Begun
 from worker.detecting import Detecting, key_to_fetch
-from worker.ending import Ending, Remains
+from worker.ending import Ending, JobEnd, Remains
 from worker.infer_queue import QueueClosedError
 from worker.lanes import Lanes
 from worker.outcome import Outcome
@@ -69,7 +69,7 @@ class Entrance:
     def finish(self, job_id: str, remains: Remains) -> None:
         """Remove what remains in Redis of a job that has ended, and forget it."""
         try:
-            until_done(lambda: self._ending(job_id, remains), unless=self.check_open)
+            until_done(lambda: self._ending(JobEnd(job_id, remains)), unless=self.check_open)
         finally:
             self.forget(job_id)
 
@@ -201,7 +201,7 @@ class Entrance:
             return False
         if request.redelivered and deaths.is_answered(self._redis, request.job_id, retries=request.retries):
             detecting.is_duplicate = True
-            self.finish(request.job_id, Remains(request.queue, blobs.refs_of([request.images])))
+            self.finish(request.job_id, Remains(request.waited_in, blobs.refs_of([request.images])))
             return False
         self._counted.add(request.job_id)
         return True

@@ -19,7 +19,7 @@ from redis import Redis
 from producer.books import strike_out
 from producer.envelope import UNACKED_INDEX_KEY
 from producer.ids import deadline_of
-from producer.wire import JOBS_KEY, LEDGER_PREFIX, PRIORITY_SEPARATOR, REPLAYED_PREFIX, ledger_key, queue_keys
+from producer.wire import JOBS_KEY, LEDGER_PREFIX, REPLAYED_PREFIX, ledger_key, queue_keys
 from worker.envelopes import TAIL_BYTES
 from worker.insist import MAY_EXCEED
 
@@ -139,8 +139,7 @@ class Sweep:
         over = [job_id for job_id, known in zip(ids, ended, strict=True) if known or job_id in late]
         missing = [one for one, score in zip(ids, held, strict=True) if score is None and one not in set(over)]
         with self._redis.pipeline() as pipe:
-            for job_id in over:
-                strike_out(pipe, name.partition(PRIORITY_SEPARATOR)[0], job_id)
+            strike_out(pipe, name, over)
             pipe.zrem(SUSPECTS_KEY, "", *(one for one in ids if one not in set(missing)))
             for job_id in missing:
                 pipe.zadd(SUSPECTS_KEY, {job_id: now}, nx=True)

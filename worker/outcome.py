@@ -28,7 +28,7 @@ class Request:
         job_id: for the log.
         deadline: seconds since the epoch, or None.
         many: whether it is a batch.
-        queue: where the message came from, or None.
+        waited_in: the Redis list that the message came from, or None.
         redelivered: whether the message was delivered before, as after a worker's death.
         retries: how often the job was tried before.
     """
@@ -39,7 +39,7 @@ class Request:
     job_id: str = ""
     deadline: float | None = None
     many: bool = False
-    queue: str | None = None
+    waited_in: str | None = None
     redelivered: bool = False
     retries: int = 0
 
@@ -48,7 +48,7 @@ class Request:
         return dead.DeadJob(
             id=self.job_id,
             task=wire.TASK_DETECT_MANY if self.many else wire.TASK_DETECT,
-            queue=self.queue or "",
+            queue=wire.queue_of_list(self.waited_in or ""),
             args=[list(self.images)] if self.many else list(self.images),
             kwargs=self.options.to_json(),
             code=error.code,

@@ -18,10 +18,9 @@ from celery.worker.state import revoked
 from redis.exceptions import RedisError
 
 from producer import blobs
-from producer.scripts import Command
 from producer.wire import SENT_AT_HEADER, describe_images
 from worker.clock import ahead, redis_clock
-from worker.ending import Remains
+from worker.ending import JobEnd, Remains, list_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +55,10 @@ class Stage:
 
         Where more is to be done after that, such as to send other tasks, the message stays until it is done.
         """
-        queue = (request.delivery_info or {}).get("routing_key")
         buried = getattr(self.future, "is_buried", False)  # then the dead list has the images
         more = request.chord or request.errbacks
-        return Remains(queue, () if buried else blobs.refs_of(request.args), None if more else self.tag)
+        images = () if buried else blobs.refs_of(request.args)
+        return Remains(list_of(request.delivery_info), images, None if more else self.tag)
 
 
 class Outcome(NamedTuple):
@@ -67,13 +66,11 @@ class Outcome(NamedTuple):
 
     Attributes:
         stage: the job's.
-        remains: what goes.
-        command: what does both.
+        end: how the job ends.
     """
 
     stage: Stage
-    remains: Remains
-    command: Command
+    end: JobEnd
 
 
 #: The stage of the job whose body this thread runs. Not in Celery's request: whatever is added there goes out again as
@@ -139,9 +136,9 @@ class ImageRequest(Request):  # type: ignore[misc]
 
     def _tidy(self, *, drop_images: bool) -> None:
         """Do what the body would have done at its end: take the job from the books, and its images from Redis."""
-        queue = (self.delivery_info or {}).get("routing_key")
+        images = blobs.refs_of(self._args) if drop_images else ()
         try:
-            self.task.backend.ending(self.id, Remains(queue, blobs.refs_of(self._args) if drop_images else ()))
+            self.task.backend.ending(JobEnd(self.id, Remains(list_of(self.delivery_info), images)))
         except (RedisError, OSError) as error:  # then the sweep finds the job, and the images' time ends
             logger.warning("job.not_tidied job=%s error=%s", self.id, error)
 

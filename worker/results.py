@@ -18,7 +18,7 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
-from worker.ending import Ending
+from worker.ending import Ending, JobEnd
 from worker.insist import InsistentRedis
 from worker.lines import Lines
 from worker.patience import passes
@@ -88,12 +88,12 @@ class _Persistent:
         outcome = self.encode({**meta, "task_id": task_id})
         stage = current_stage(task_id) if state in self.READY_STATES else None
         remains = stage.remains(request) if stage is not None else None
+        end = JobEnd(task_id, remains, outcome, self.expires or 0)
         together = stage.together if stage is not None and self is self.app.backend else None
         if stage is not None and remains is not None and remains.tag is not None and together is not None:
-            command = self.ending.command(task_id, remains, outcome, self.expires or 0)
-            together.append(Outcome(stage, remains, command))
+            together.append(Outcome(stage, end))
             return result
-        self.ending(task_id, remains, outcome, self.expires or 0)  # something may be to follow at once
+        self.ending(end)  # something may be to follow at once
         if stage is not None:
             stage.ended = remains
         return result
@@ -115,7 +115,7 @@ class _Persistent:
             if error is not None:
                 refused[stage.job_id] = error
                 continue
-            stage.ended = outcome.remains
+            stage.ended = outcome.end.remains
             try:
                 stage.engine.forget(stage.job_id)
             except Exception:
@@ -128,7 +128,7 @@ class _Persistent:
         wanted = [outcome for outcome in outcomes if is_wanted(outcome.stage.job_id)]
         if not wanted:
             return []
-        errors = self.ending.together([outcome.command for outcome in wanted])
+        errors = self.ending.together([outcome.end for outcome in wanted])
         for error in errors:
             if error is not None and self.exception_safe_to_retry(error):
                 raise error

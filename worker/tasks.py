@@ -17,6 +17,7 @@ from producer import wire
 from producer.errors import FleetError, InferenceFailed, InternalError, InvalidRequest
 from worker.clock import redis_clock
 from worker.detector import Detector
+from worker.ending import list_of
 from worker.outcome import Outcome, Request
 from worker.request import current_stage
 from worker.shown import ShownResult, ShownResults
@@ -54,16 +55,15 @@ class DetectTask(Task):  # type: ignore[misc]
         """
         raw = _one_argument(request["args"])
         delivery = request.get("delivery_info") or {}
-        queue = delivery.get("routing_key")
         return engine.start(
             Request(
                 images=wire.parse_images(raw) if self.batch else [raw],
                 options=wire.Options.parse(request["kwargs"]),
-                model=wire.model_of(queue),
+                model=wire.model_of(delivery.get("routing_key")),
                 job_id=request["id"],
                 deadline=_epoch(request.get("expires")),
                 many=self.batch,
-                queue=queue,
+                waited_in=list_of(delivery),
                 redelivered=bool(delivery.get("redelivered")),
                 retries=request.get("retries") or 0,
             )

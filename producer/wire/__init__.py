@@ -40,6 +40,7 @@ from producer.wire.names import (
     queue_key,
     queue_keys,
     queue_of,
+    queue_of_list,
 )
 from producer.wire.requests import Image, Options, Tile, describe_images, parse_images
 from producer.wire.results import Detection, Result
@@ -87,4 +88,5 @@ __all__ = [
     "queue_key",
     "queue_keys",
     "queue_of",
+    "queue_of_list",
 ]

@@ -114,6 +114,11 @@ def queue_key(queue: str, priority: int) -> str:
     return f"{queue}{PRIORITY_SEPARATOR}{step}" if step else queue
 
 
+def queue_of_list(message_list: str) -> str:
+    """Return the queue whose messages of one priority the Redis list ``message_list`` holds."""
+    return message_list.partition(PRIORITY_SEPARATOR)[0]
+
+
 def queue_keys(queue: str) -> tuple[str, ...]:
     """Return all Redis lists of ``queue``, the one served first first."""
     return tuple(queue_key(queue, step) for step in PRIORITY_STEPS)

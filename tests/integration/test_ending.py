@@ -16,11 +16,11 @@ from redis.exceptions import ResponseError
 from producer import Client, blobs
 from producer.books import BYTES_KEY, SIZES_KEY
 from producer.results import meta_key
-from producer.wire import BEGUN_PREFIX, JOBS_KEY, ledger_key
+from producer.wire import BEGUN_PREFIX, JOBS_KEY, ledger_key, queue_key
 from tests.conftest import StartWorker
 from tests.integration.kit import small_picture
 from tests.waiting import eventually
-from worker.ending import REVOKED, SUCCESS, Ending, Remains
+from worker.ending import REVOKED, SUCCESS, Ending, JobEnd, Remains
 from worker.lines import Lines
 from worker.request import Outcome, Stage, staged
 from worker.results import Results
@@ -70,7 +70,7 @@ def test_an_outcome_goes_in_and_all_that_was_kept_goes_out(redis: Redis, ending:
     channel = redis.pubsub(ignore_subscribe_messages=True)
     channel.subscribe(meta_key(job))
 
-    ending(job, held, GOOD, 60)
+    ending(JobEnd(job, held, GOOD, 60))
 
     assert redis.get(meta_key(job)) == GOOD
     assert 0 < redis.ttl(meta_key(job)) <= 60
@@ -84,11 +84,38 @@ def test_a_job_may_end_twice(redis: Redis, ending: Ending, held: Remains, client
     other = client.submit(picture)
     size = int(redis.hget(SIZES_KEY, other.id) or 0)
 
-    ending(str(held.tag), held, GOOD, 60)
-    ending(str(held.tag), held, GOOD, 60)
+    ending(JobEnd(str(held.tag), held, GOOD, 60))
+    ending(JobEnd(str(held.tag), held, GOOD, 60))
 
     assert redis.hgetall(BYTES_KEY) == {QUEUE.encode(): str(size).encode()}
     assert redis.zrange(ledger_key(QUEUE), 0, -1) == [other.id.encode()]
+
+
+def test_a_job_that_is_twice_among_those_that_end_together_is_counted_once(
+    redis: Redis, ending: Ending, held: Remains, client: Client, picture: bytes
+) -> None:
+    """Given a job that was delivered twice, when both end together, then the first stands, and the books are right."""
+    other = client.submit(picture)
+    size = int(redis.hget(SIZES_KEY, other.id) or 0)
+    job = str(held.tag)
+
+    assert ending.together([JobEnd(job, held, GOOD, 60), JobEnd(job, held, BAD, 60)]) == [None, None]
+
+    assert redis.get(meta_key(job)) == GOOD
+    assert redis.hgetall(BYTES_KEY) == {QUEUE.encode(): str(size).encode()}
+
+
+@pytest.mark.parametrize("priority", [0, 2, 3, 9])
+def test_jobs_of_any_priority_leave_the_books(
+    own_server: str, client: Client, redis: Redis, picture: bytes, start_worker: StartWorker, priority: int
+) -> None:
+    """Given jobs of a priority, when they have ended, then the ledger of its list is empty."""
+    jobs = [client.submit(picture, priority=priority) for _ in range(3)]
+    assert redis.zcard(ledger_key(queue_key(QUEUE, priority))) == 3
+    start_worker(own_server)
+    assert [len(job.result(30).detections) for job in jobs] == [1, 1, 1]
+    assert not redis.keys("fleet:ledger:*")
+    assert not redis.exists(JOBS_KEY, SIZES_KEY, BYTES_KEY)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +133,8 @@ def test_a_success_and_a_revocation_stand(
     redis: Redis, ending: Ending, first: bytes, second: bytes, stands: bytes
 ) -> None:
     """Given an outcome, when another comes, then it replaces a failure, never a success, never a revocation."""
-    ending("job", None, first, 60)
-    ending("job", None, second, 60)
+    ending(JobEnd("job", None, first, 60))
+    ending(JobEnd("job", None, second, 60))
     assert redis.get(meta_key("job")) == stands
 
 
@@ -125,7 +152,7 @@ def test_a_job_that_is_on_no_books_can_end(redis: Redis, ending: Ending) -> None
     """Given a message of a bare Celery program, then its image and its message go as well."""
     redis.set("fleet:blob:x", b"image")
     redis.hset("unacked", "tag", b"message")
-    ending("job", Remains(None, ["fleet:blob:x"], "tag"), BAD)
+    ending(JobEnd("job", Remains(None, ["fleet:blob:x"], "tag"), BAD))
     assert not redis.exists("fleet:blob:x", "unacked")
     assert redis.ttl(meta_key("job")) == -1
 
@@ -137,12 +164,12 @@ def test_what_ends_together_ends_in_one_round_trip(
     jobs = [client.submit(picture).id for _ in range(2)]
     redis.set(ledger_key("detect.broken"), "no sorted set")
     remains = [Remains(QUEUE, (), None), Remains("detect.broken", (), None), Remains(QUEUE, (), None)]
-    commands = [ending.command(*one, GOOD, 60) for one in zip([jobs[0], "broken", jobs[1]], remains, strict=True)]
+    ends = [JobEnd(*one, GOOD, 60) for one in zip([jobs[0], "broken", jobs[1]], remains, strict=True)]
     client.close()  # its pings would count
-    ending("other", None, GOOD, 60)  # so that there is a connection, and the server knows the script
+    ending(JobEnd("other", None, GOOD, 60))  # so that there is a connection, and the server knows the script
 
     before = redis.info("stats")["total_reads_processed"]
-    errors = ending.together(commands)
+    errors = ending.together(ends)
     assert redis.info("stats")["total_reads_processed"] - before == 2, "that, and this question"
 
     assert [type(error) for error in errors] == [type(None), ResponseError, type(None)]

@@ -174,7 +174,7 @@ def test_bytes_are_limited_as_well_as_jobs(url: str, redis: Redis) -> None:
             client.submit(LARGE)
         assert len(redis.keys("fleet:blob:*")) == 3
         client.submit(PICTURE, model="another")  # each queue has its own limit
-        strike_out(redis, "detect.centerface", jobs[0].id)
+        strike_out(redis, "detect.centerface", [jobs[0].id])
         client.submit(LARGE)
 
 
@@ -193,8 +193,7 @@ def test_bytes_are_taken_down_once(url: str, redis: Redis) -> None:
     held = int(redis.hget(BYTES_KEY, "detect.centerface"))
     assert held == sum(int(size) for size in redis.hvals(SIZES_KEY)) > 2 * len(LARGE)
     for job in jobs * 2:
-        strike_out(redis, "detect.centerface", job.id)
-        strike_out(redis, "detect.centerface", "never heard of")
+        strike_out(redis, "detect.centerface", [job.id, "never heard of"])
     assert redis.exists(BYTES_KEY, SIZES_KEY, JOBS_KEY, ledger_key("detect.centerface")) == 0
 
 
@@ -203,10 +202,10 @@ def test_a_full_server_lets_jobs_leave_the_books(url: str, redis: Redis) -> None
     with Client(url) as client:
         jobs = [client.submit(LARGE) for _ in range(2)]
         redis.config_set("maxmemory", 1)
-        strike_out(redis, "detect.centerface", jobs[0].id)
+        strike_out(redis, "detect.centerface", [jobs[0].id])
         assert redis.hkeys(SIZES_KEY) == redis.hkeys(JOBS_KEY) == [jobs[1].id.encode()]
         assert redis.hget(BYTES_KEY, "detect.centerface") == redis.hget(SIZES_KEY, jobs[1].id)
-        strike_out(redis, "detect.centerface", jobs[1].id)
+        strike_out(redis, "detect.centerface", [jobs[1].id])
         assert redis.exists(BYTES_KEY, SIZES_KEY, JOBS_KEY) == 0
 
 

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from producer import AsyncClient, Client, InvalidRequest, Overloaded
 from producer.books import COUNTERS_KEY
 from producer.results import meta_key
-from producer.steps import Ask
+from producer.scripts import Command
 from producer.wire import JOBS_KEY
 from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, make_result, store
 from tests.waiting import eventually
@@ -132,9 +132,9 @@ def test_a_submit_that_became_unreachable_can_be_repeated(client: Client, redis:
     port = client._current._port
     real = port._ask
 
-    def lost(asks: Sequence[Ask]) -> Any:
+    def lost(commands: Sequence[Command], *, atomic: bool) -> Any:
         if arrived:
-            real(asks)
+            real(commands, atomic=atomic)
         raise RedisConnectionError("lost")
 
     port._ask = lost

@@ -16,7 +16,7 @@ from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_a
 from tests.waiting import eventually
 
 #: Four large images go out in nine pieces: each with what goes before, and the end. How many jobs so many pieces make.
-ARRIVED = {1: 0, 4: 1, 6: 2, 9: 4}
+ARRIVED = {1: 0, 4: 0, 8: 0, 9: 4}
 
 
 def numbered(count: int) -> list[bytes]:
@@ -132,8 +132,8 @@ def watch_offers(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ask = lines.ask
 
     def noted(*commands: Command, atomic: bool = False) -> list[Any]:
-        scripts = sum(command[0] in ("EVAL", "EVALSHA") for command in commands)
-        offered.extend([scripts] if scripts else [])
+        scripts = [command for command in commands if command[0] in ("EVAL", "EVALSHA")]
+        offered.extend(sum(isinstance(word, bytes) for word in script) for script in scripts)  # bytes are messages
         return ask(*commands, atomic=atomic)
 
     monkeypatch.setattr(lines, "ask", noted)
@@ -145,11 +145,11 @@ def watch_offers(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_few_messages_go_in_one_round_trip(
     client: Client, worker: StandIn, monkeypatch: pytest.MonkeyPatch, image: bytes
 ) -> None:
-    """Given a list, then four jobs are offered at a time, and each is a message of its own."""
+    """Given a list, then a few jobs are offered at a time, and each is a message of its own."""
     offered = watch_offers(client, monkeypatch)
     answers = list(client.map([image] * 40, window=40))
     assert [answer.result is not None for answer in answers] == [True] * 40
-    assert offered == [intake.FEW] * 10
+    assert offered == [intake.FEW] * (40 // intake.FEW)
     assert len({headers["id"] for headers, _, _ in worker.seen}) == len(worker.seen) == 40
 
 
@@ -159,7 +159,7 @@ def test_where_redis_py_is_traced_a_few_go_together_too(
 ) -> None:
     """Given redis-py as OpenTelemetry leaves it, then it does the asking, and all are answered."""
     assert all(answer.result for answer in client.map([LARGE] * 8))
-    assert ["MULTI", "SET", "EVALSHA", "EXEC"] * 4 in traced_pipelines
+    assert ["SET"] * 8 + ["EVALSHA"] in traced_pipelines
 
 
 def test_an_image_of_a_slow_source_is_sent_before_the_next_is_asked_for(
@@ -229,7 +229,7 @@ def test_a_server_that_forgot_the_script_accepts_a_few_as_one(client: Client, re
 def test_a_connection_that_is_lost_in_the_middle_of_a_few_loses_and_doubles_none(
     client: Client, url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, pieces: int
 ) -> None:
-    """Given the connection breaks when some jobs have arrived, or all, then they are sent again under the same ids."""
+    """Given the connection breaks when some images have arrived, or all, then all go again under the same ids."""
     client.models()
     send, broken = lines._send, []
 

@@ -18,7 +18,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 import producer
 from producer import Client, Unreachable, blobs, hooks
 from producer.answers import Window
-from producer.steps import Ask, AskEach, Effect, Pause
+from producer.scripts import Command
+from producer.steps import Ask, Effect, Pause
 from producer.wire import JOBS_KEY
 from tests.integration.producer.standin import LARGE, PICTURE
 
@@ -176,7 +177,7 @@ def test_a_server_that_is_gone_while_one_waits_for_room_leaves_no_job(
     def lost(effect: Effect) -> Any:
         if asked and not isinstance(effect, Pause):
             raise RedisConnectionError
-        if isinstance(effect, AskEach):  # before it may come a question for the models, where the machine is slow
+        if isinstance(effect, Ask) and effect.atomic:  # before it may come a question for the models
             asked.append(effect)
         return do(effect)
 
@@ -201,9 +202,9 @@ def test_an_interrupt_just_after_jobs_arrived_leaves_no_orphan(
         port = client._current._port
         real = port._ask
 
-        def interrupted(asks: Sequence[Ask]) -> Any:
-            replies = real(asks)
-            if asks[-1].atomic:
+        def interrupted(commands: Sequence[Command], *, atomic: bool) -> Any:
+            replies = real(commands, atomic=atomic)
+            if atomic:
                 raise KeyboardInterrupt
             return replies
 

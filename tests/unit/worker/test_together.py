@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from tests.waiting import eventually
 from worker.bodies import Interrupted
-from worker.ending import Remains
+from worker.ending import JobEnd, Remains
 from worker.finishing import Finishing
 from worker.jobs import End, Job
 from worker.request import Outcome, Stage, current_stage
@@ -71,7 +71,7 @@ class Places:
         def trace(*_: Any) -> Any:
             stage = current_stage(name)
             if stage is not None and stage.together is not None:
-                stage.together.append(Outcome(stage, Remains(), ()))
+                stage.together.append(Outcome(stage, JobEnd(name, Remains())))
             return act(job)
 
         job = Job(next(self._pids), trace, ("task", name, {}), SimpleNamespace(brief=True))
