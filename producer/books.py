@@ -76,9 +76,9 @@ end
 local ids, results, key = {{}}, {{}}, 12
 for at = 7, #ARGV, 4 do
   ids[#ids + 1], results[#results + 1] = ARGV[at], KEYS[key]
+  if ARGV[at + 1] ~= '' then used = used - ARGV[at + 2] end  -- stored already, and none is to pay for another
   key = key + 1 + ARGV[at + 3]
 end
-local on_books = redis.call('HMGET', KEYS[2], unpack(ids))
 local has_ended = redis.call('EXISTS', unpack(results)) > 0
 
 local function namesake()
@@ -92,14 +92,14 @@ local function namesake()
   end
 end
 
-local function judge(i, size, only_asked)
-  if on_books[i] then return 'accepted' end
+local function judge(i, size)
+  if redis.call('HEXISTS', KEYS[1], ids[i]) == 1 then return 'accepted' end
   if has_ended and redis.call('EXISTS', results[i]) == 1 then return 'ended' end
   local word, other = namesake()
   if word then return word, other end
   if waiting >= most_jobs then return 'jobs' end
   if held > 0 and held + size > most_bytes then return 'bytes' end
-  if allowed > 0 and used + (only_asked and size or 0) > allowed * {MEMORY_SHARE} then return 'memory' end
+  if allowed > 0 and used + size > allowed * {MEMORY_SHARE} then return 'memory' end
   return 'room'
 end
 
@@ -108,9 +108,10 @@ key = 12
 for i = 1, #ids do
   local id, message, size, images = unpack(ARGV, 3 + 4 * i, 6 + 4 * i)
   size, images = tonumber(size), tonumber(images)
-  local word, other = judge(i, size, message == '')
+  local word, other = judge(i, size)
   if word == 'room' and message ~= '' then
-    entries[#entries + 1], waiting, held, word = {{id, message, size}}, waiting + 1, held + size, 'accepted'
+    entries[#entries + 1], word = {{id, message, size}}, 'accepted'
+    waiting, held, used = waiting + 1, held + size, used + size
   elseif word ~= 'accepted' then
     for at = key + 1, key + images do redis.call('UNLINK', KEYS[at]) end
   end
@@ -132,9 +133,10 @@ STRIKE = """
 local function strike(at, queue, ids)
   redis.call('HDEL', KEYS[at], unpack(ids))
   local freed = 0
-  for _, size in ipairs(redis.call('HMGET', KEYS[at + 1], unpack(ids))) do freed = freed + (size or 0) end
-  if freed > 0 then
-    redis.call('HDEL', KEYS[at + 1], unpack(ids))
+  for _, size in ipairs(redis.call('HMGET', KEYS[at + 1], unpack(ids))) do
+    freed = freed + (size and string.match(size, '^%d+$') or 0)
+  end
+  if redis.call('HDEL', KEYS[at + 1], unpack(ids)) > 0 then
     if redis.call('HINCRBY', KEYS[at + 2], queue, -freed) <= 0 then redis.call('HDEL', KEYS[at + 2], queue) end
   end
   redis.call('ZREM', KEYS[at + 3], unpack(ids))

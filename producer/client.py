@@ -125,7 +125,7 @@ class Client:
 
         ``images`` is read lazily, never more than ``window`` ahead. While it gives one after the other at once, up to
         eight messages go in one round trip; from a slow source each goes as soon as it is there. Where a fast one
-        stops, up to seven images wait for the next, as answers do. Leaving the loop early, or closing the generator,
+        stops, up to seven messages wait for the next, as answers do. Leaving the loop early, or closing the generator,
         cancels what is under way.
 
         Args:

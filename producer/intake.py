@@ -6,7 +6,7 @@ counts them.
 Messages that share a round trip cost the client and Redis less. But ``map`` runs in its caller's thread: while the
 iterable makes up its mind, nothing can be sent. So an image waits for the next one only where many in a row came at
 once. From a camera, or any slow source, each goes as soon as it is there. Where a fast source suddenly stops, up to
-seven images wait until it goes on; so do the answers of all others, which are handed over by the same thread.
+seven messages wait until it goes on; so do the answers of all others, which are handed over by the same thread.
 """
 
 import time

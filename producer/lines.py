@@ -85,11 +85,11 @@ class Lines:
         try:
             if hasattr(Pipeline.execute, "__wrapped__"):
                 return self._ask_traced(commands, atomic=atomic)
-            replies = self._ask(as_one(commands) if atomic else commands)
+            replies = self._ask(_as_one(commands) if atomic else commands)
         except RedisTimeoutError:
             self.drop()
             raise
-        return done_as_one(replies) if atomic else replies
+        return _done_as_one(replies) if atomic else replies
 
     def drop(self) -> None:
         """Let no connection be used again: where one was lost without a sign, each may be."""
@@ -230,13 +230,13 @@ def _disconnect(connections: "weakref.WeakSet[Any]", lock: threading.Lock) -> No
         connection.disconnect()
 
 
-def as_one(commands: Sequence[Command]) -> tuple[Command, ...]:
+def _as_one(commands: Sequence[Command]) -> tuple[Command, ...]:
     """Give the commands of a transaction."""
     return (("MULTI",), *commands, ("EXEC",))
 
 
-def done_as_one(replies: Sequence[Any]) -> list[Any]:
-    """Return what the commands of a transaction gave, from the replies to :func:`as_one`.
+def _done_as_one(replies: Sequence[Any]) -> list[Any]:
+    """Return what the commands of a transaction gave, from the replies to :func:`_as_one`.
 
     Raises:
         redis.exceptions.ResponseError: one was refused before any was done.

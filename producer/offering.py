@@ -28,7 +28,7 @@ class Offering:
     Attributes:
         limits: how full a queue may be.
         full: queues that had no room the last time; shared by all of a client's offers.
-        wake: what is to be said with each job.
+        wake: what is to be said with each offer.
     """
 
     limits: Limits

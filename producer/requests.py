@@ -163,12 +163,9 @@ class Request:
 
     def entry(self, *, only_ask: bool = False) -> Entry:
         """Describe it for the books; ``only_ask`` whether there is room."""
+        images = list(self.blobs)
         size_bytes = size_of(self.message.body, list(self.blobs.values()))
-        return (
-            Entry(self.job_id, b"", size_bytes)
-            if only_ask
-            else Entry(self.job_id, self.message.body, size_bytes, list(self.blobs))
-        )
+        return Entry(self.job_id, b"" if only_ask else self.message.body, size_bytes, images)
 
 
 def offer(requests: Sequence[Request], limits: Limits) -> Ask:

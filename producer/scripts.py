@@ -1,4 +1,4 @@
-"""Lua scripts, called by their digest: a script of two kilobytes need not travel with every job.
+"""Lua scripts, called by their digest: a script of some kilobytes need not travel with every job.
 
 Stage: beside :mod:`producer.steps`. A server that was restarted does not know the digest; it is told the text once.
 """

@@ -78,7 +78,7 @@ class Remains(NamedTuple):
     """What is kept for a job until it ends.
 
     Attributes:
-        waited_in: the Redis list that it came from, if its queue has books.
+        waited_in: the Redis list that it came from, or None.
         images: Redis keys of its images.
         tag: its message's delivery tag, to acknowledge it in the same step; None where something is still to do.
     """
@@ -123,7 +123,7 @@ class Ending:
             raise error
 
     def together(self, ends: Sequence[JobEnd]) -> list[Exception | None]:
-        """End several jobs in one round trip; return what Redis had against each, or None."""
+        """End several jobs in one round trip; return what Redis had against each, or those of its list, or None."""
         places: dict[str, list[int]] = {}
         for number, end in enumerate(ends):
             places.setdefault((end.remains and end.remains.waited_in) or "", []).append(number)

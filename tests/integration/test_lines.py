@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from producer.lines import LARGE_BYTES
 from worker.bodies import Interrupted
 from worker.detector import connect
+from worker.ending import JobEnd
 from worker.lines import Lines
 from worker.results import Results
 
@@ -267,7 +268,7 @@ def test_where_results_go_is_asked_anew_when_connections_may_be_lost(own_server:
     """Given what stores outcomes, when its connections are dropped, then the next outcome goes over a new one."""
     with Celery() as app:
         results = Results(app=app, url=own_server)
-        results.ending("job", None, b"outcome")
+        results.ending(JobEnd("job", None, b"outcome"))
         before = results.lines.ask(ID)
         assert results.lines.ask(ID) == before
         results.drop_connections()

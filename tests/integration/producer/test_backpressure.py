@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from producer import Client, InvalidImage, InvalidRequest, Overloaded, dispatch, offering
 from producer.books import BYTES_KEY, SIZES_KEY, strike_out
 from producer.ids import deadline_of
+from producer.scripts import Command
 from producer.steps import Effect, Pause
 from producer.wire import JOBS_KEY, ledger_key
 from tests.conftest import StartWorker
@@ -151,6 +153,29 @@ def test_memory_is_waited_for(url: str, redis: Redis) -> None:
             sent.result(0.2)
         redis.config_set("maxmemory", 0)
         sent.result(10)
+
+
+def test_images_that_were_stored_in_vain_do_not_stay(url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a server that stored an image, forgot the script and is full since, then the image is gone again."""
+    with Client(url, when_full="refuse") as client:
+        client.models()
+        lines = client._current._lines
+        ask = lines.ask
+
+        def ask_and_fill(*commands: Command, atomic: bool = False) -> list[Any]:
+            replies = ask(*commands, atomic=atomic)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                redis.config_set("maxmemory", 1)
+            return replies
+
+        redis.script_flush()
+        monkeypatch.setattr(lines, "ask", ask_and_fill)
+        try:
+            with pytest.raises(Overloaded):
+                client.submit(LARGE)
+        finally:
+            redis.config_set("maxmemory", 0)
+        assert redis.keys("fleet:blob:*") == []
 
 
 def test_the_last_fifth_of_the_memory_is_kept_for_results(url: str, redis: Redis) -> None:

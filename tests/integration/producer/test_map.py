@@ -191,6 +191,25 @@ def test_of_a_few_the_one_for_which_there_is_no_room_is_refused(url: str, redis:
 
 
 @pytest.mark.usefixtures("together")
+def test_a_large_image_takes_no_memory_from_small_ones_that_go_with_it(url: str, redis: Redis) -> None:
+    """Given memory for all but the last of a few that go together, then it alone is refused, and leaves nothing."""
+    with Client(url, when_full="refuse") as client:
+        client.submit(PICTURE)
+        redis.flushdb()
+        large = LARGE + bytes(3_000_000)
+        in_all = redis.info("memory")["used_memory"] + 7 * len(LARGE) + 2 * len(large)  # it lies in a buffer as well
+        redis.config_set("maxmemory", in_all + 500_000)
+        try:
+            answers = client.map([*[LARGE] * 7, large], ordered=False)
+            refused = next(answers)
+        finally:
+            redis.config_set("maxmemory", 0)
+        assert (refused.index, type(refused.error)) == (7, Overloaded)
+        assert redis.llen("detect.centerface") == len(redis.keys("fleet:blob:*")) == 7
+        answers.close()
+
+
+@pytest.mark.usefixtures("together")
 def test_a_few_that_find_the_queue_full_are_each_refused(url: str, redis: Redis) -> None:
     """Given room for ten jobs, then the ones beyond are refused, those of the same round trip and later ones."""
     with Client(url, max_backlog=10, when_full="refuse") as client:
