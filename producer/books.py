@@ -134,10 +134,11 @@ local function strike(at, queue, ids)
   redis.call('HDEL', KEYS[at], unpack(ids))
   local freed = 0
   for _, size in ipairs(redis.call('HMGET', KEYS[at + 1], unpack(ids))) do
-    freed = freed + (size and string.match(size, '^%d+$') or 0)
+    freed = freed + (size and #size < 16 and string.match(size, '^%d+$') or 0)  -- whatever somebody wrote there
   end
   if redis.call('HDEL', KEYS[at + 1], unpack(ids)) > 0 then
-    if redis.call('HINCRBY', KEYS[at + 2], queue, -freed) <= 0 then redis.call('HDEL', KEYS[at + 2], queue) end
+    local left = redis.pcall('HINCRBY', KEYS[at + 2], queue, -freed)
+    if type(left) ~= 'number' or left <= 0 then redis.call('HDEL', KEYS[at + 2], queue) end
   end
   redis.call('ZREM', KEYS[at + 3], unpack(ids))
 end

@@ -22,7 +22,7 @@ from worker.lines import Lines
 #: How the texts of a success and of a revocation begin, as Celery's encoder writes them.
 SUCCESS, REVOKED = b'{"status": "SUCCESS"', b'{"status": "REVOKED"'
 
-#: Images and other keys that one command removes; Lua hands over some thousands of words at a time, not more.
+#: Keys that one command removes, and jobs that one call ends: Lua hands over some thousands of words at a time.
 _AT_ONCE = 1000
 
 #: Keys: unacked, its index, what the books need if there is a list; of each job result, and then, unless only its
@@ -124,10 +124,11 @@ class Ending:
 
     def together(self, ends: Sequence[JobEnd]) -> list[Exception | None]:
         """End several jobs in one round trip; return what Redis had against each, or those of its list, or None."""
-        places: dict[str, list[int]] = {}
+        places: dict[tuple[str, int], list[int]] = {}
         for number, end in enumerate(ends):
-            places.setdefault((end.remains and end.remains.waited_in) or "", []).append(number)
-        commands = [_command(place, [ends[number] for number in group]) for place, group in places.items()]
+            place = (end.remains and end.remains.waited_in) or ""
+            places.setdefault((place, number // _AT_ONCE), []).append(number)
+        commands = [_command(place, [ends[number] for number in group]) for (place, _), group in places.items()]
         replies = self._lines.ask(*commands)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             replies = self._lines.ask(*scripts.spelled_out(commands))

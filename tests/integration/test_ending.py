@@ -148,6 +148,15 @@ def test_the_text_of_an_end_begins_as_celery_writes_it(state: str, start: bytes)
     assert json.loads(text)["result"] == "x"
 
 
+def test_any_number_of_jobs_can_end_together(redis: Redis, ending: Ending) -> None:
+    """Given more jobs than Lua can hand over at a time, then all end."""
+    ends = [JobEnd(f"job{number}", Remains(QUEUE, (), f"tag{number}"), GOOD, 60) for number in range(9000)]
+    redis.hset("unacked", mapping={f"tag{number}": b"message" for number in range(9000)})
+    assert set(ending.together(ends)) == {None}
+    assert not redis.exists("unacked")
+    assert redis.get(meta_key("job8999")) == GOOD
+
+
 def test_a_job_that_is_on_no_books_can_end(redis: Redis, ending: Ending) -> None:
     """Given a message of a bare Celery program, then its image and its message go as well."""
     redis.set("fleet:blob:x", b"image")

@@ -134,11 +134,15 @@ def test_what_a_worker_holds_and_what_has_ended_is_not_sent_again(client: Client
 
 
 @pytest.mark.usefixtures("at_once")
-def test_books_that_somebody_broke_do_not_stop_the_sweep(client: Client, redis: Redis, picture: bytes) -> None:
-    """Given a size that is no number, among jobs that have ended, then all leave the books, and it goes with them."""
-    jobs = [client.submit(picture) for _ in range(4)]
+@pytest.mark.parametrize("jobs_in_all", [1, 4])
+@pytest.mark.parametrize("broken", ["many", "0.5", "9" * 20, ""])
+def test_books_that_somebody_broke_do_not_stop_the_sweep(
+    client: Client, redis: Redis, picture: bytes, broken: str, jobs_in_all: int
+) -> None:
+    """Given a size that is no number, alone or among jobs that have ended, then all leave the books, it as well."""
+    jobs = [client.submit(picture) for _ in range(jobs_in_all)]
     redis.delete(QUEUE)
-    redis.hset(SIZES_KEY, jobs[1].id, "many")
+    redis.hset(SIZES_KEY, jobs[0].id, broken)
     for job in jobs:
         redis.set(f"celery-task-meta-{job.id}", b"{}")
 

@@ -11,7 +11,7 @@ from celery import states as celery_states
 from kombu.transport.virtual import Message
 from redis import Redis
 
-from producer.wire import Detection, Result, queue_keys
+from producer.wire import Detection, Image, Result, queue_keys
 
 #: The smallest thing that looks like a picture; stand-in workers never decode.
 PICTURE = b"\xff\xd8\xff not a real picture"
@@ -88,3 +88,20 @@ def store(url: str, job_id: str, value: Any, state: str = celery_states.SUCCESS)
     """Store a result through Celery's own backend."""
     with Celery("store", broker=url, backend=url) as app:
         app.backend.store_result(job_id, value, state)
+
+
+def numbered(count: int) -> list[bytes]:
+    """Make pictures that say which they are."""
+    return [PICTURE + b" %d" % number for number in range(count)]
+
+
+def number_of(image: Any) -> int:
+    """Read what a picture says."""
+    return int((Image.parse(image).data or b"").rsplit(b" ", 1)[1])
+
+
+def echo(headers: dict[str, Any], args: list[Any], _kwargs: dict[str, Any]) -> Any:
+    """Answer with each picture's number as its width."""
+    if headers["task"] == "fleet.detect":
+        return make_result(width=number_of(args[0])).to_json()
+    return [make_result(width=number_of(image)).to_json() for image in args[0]]
