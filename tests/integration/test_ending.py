@@ -148,6 +148,14 @@ def test_the_text_of_an_end_begins_as_celery_writes_it(state: str, start: bytes)
     assert json.loads(text)["result"] == "x"
 
 
+def test_a_sum_that_somebody_broke_is_begun_anew(redis: Redis, ending: Ending, held: Remains) -> None:
+    """Given bytes of a queue that are no number, when a job ends, then it ends whole, and they are gone."""
+    redis.hset(BYTES_KEY, QUEUE, "many")
+    ending(JobEnd(str(held.tag), held, GOOD, 60))
+    assert redis.get(meta_key(str(held.tag))) == GOOD
+    assert not redis.exists(JOBS_KEY, SIZES_KEY, BYTES_KEY, ledger_key(QUEUE))
+
+
 def test_any_number_of_jobs_can_end_together(redis: Redis, ending: Ending) -> None:
     """Given more jobs than Lua can hand over at a time, then all end."""
     ends = [JobEnd(f"job{number}", Remains(QUEUE, (), f"tag{number}"), GOOD, 60) for number in range(9000)]
