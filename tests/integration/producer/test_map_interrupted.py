@@ -4,33 +4,28 @@ The reader of results does not run here, so that what is given up stays where a 
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-import producer
-from producer import Client, Unreachable, blobs, hooks
+from producer import Client, Unreachable, answers, blobs, dispatch, hooks, link, offering, steps, together
+from producer import client as whole_client
 from producer.answers import Window
 from producer.scripts import Command
 from producer.steps import Ask, Effect, Pause
 from producer.wire import JOBS_KEY
+from tests.integration.producer.interrupting import Interrupt, compile_in
 from tests.integration.producer.standin import LARGE, PICTURE
 
 QUEUE = "detect.centerface"
 
-#: The files through which a group of jobs goes while ``map`` sends it, but for those that only build what is sent, and
-#: those with locks: what is raised for a line may come where a lock would be left, at which Python lets nothing in.
-STAGES = {
-    str(Path(producer.__file__).with_name(f"{name}.py"))
-    for name in ("client", "together", "dispatch", "offering", "steps", "link", "answers", "hooks")
-}
+#: The modules through which a group of jobs goes while ``map`` sends it. Not those that only build what is sent, nor
+#: those with locks: what is compiled in may raise where a lock would be left, at which Python lets no signal in.
+STAGES = (whole_client, together, dispatch, offering, steps, link, answers, hooks)
 
 pytestmark = pytest.mark.usefixtures("together")
 
@@ -59,64 +54,47 @@ def forgotten(client: Client, redis: Redis) -> set[str]:
     return {job_id.decode() for job_id in redis.hkeys(JOBS_KEY)} - set(client._current.waiting.take_abandoned())
 
 
-class Interrupt:
-    """Raises in place of the line with a certain number, of those that a call goes through."""
+@pytest.fixture
+def interrupt(client: Client, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
+    """Give what interrupts the sending of a group, once it is armed."""
+    made, start = Interrupt(), client._start
 
-    def __init__(self, at: int) -> None:
-        self.line: str | None = None
-        self._left = at
+    def counted(*args: Any) -> None:
+        try:
+            start(*args)
+        finally:
+            made.armed = False
 
-    def during(self, call: Callable[..., None]) -> Callable[..., None]:
-        """Return ``call``, interrupted."""
-
-        def interrupted(*args: Any) -> None:
-            before = sys.gettrace()
-            sys.settrace(self._enter)
-            try:
-                call(*args)
-            finally:
-                sys.settrace(before)
-
-        return interrupted
-
-    def _enter(self, frame: FrameType, _event: str, _arg: Any) -> Any:
-        return self._step if frame.f_code.co_filename in STAGES else None
-
-    def _step(self, frame: FrameType, event: str, _arg: Any) -> Any:
-        if event == "line":
-            self._left -= 1
-            if self._left == 0:
-                self.line = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-                raise KeyboardInterrupt
-        return self._step
+    monkeypatch.setattr(client, "_start", counted)
+    for stage in STAGES:
+        compile_in(monkeypatch, stage, made)
+    return made
 
 
-def test_an_interrupt_at_any_line_leaves_no_job(client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given four that go together, when Ctrl-C comes at each of the lines in turn, then all that arrived are given up.
+def test_an_interrupt_at_any_statement_leaves_no_job(client: Client, redis: Redis, interrupt: Interrupt) -> None:
+    """Given four that go together, when Ctrl-C comes before each statement in turn, then all that arrived are given up.
 
-    It goes on until there is no such line any more. The image at the end cannot be read: its answer is at once there.
+    It goes on until there is no such statement any more. The image at the end cannot be read: its answer is at once
+    there.
     """
-    start, at = client._start, 0
     given_up: set[str] = set()
     left: dict[str, str | None] = {}
-    while True:
-        at += 1
-        interrupt = Interrupt(at)
-        monkeypatch.setattr(client, "_start", interrupt.during(start))
+    for at in range(1, 2_000):
         client._current.dispatch._full.clear()
         redis.delete(QUEUE)
         answers = client.map([*[PICTURE] * 4, b""], ordered=False)
+        interrupt.arm(at)
         with contextlib.suppress(KeyboardInterrupt):
             next(answers)
         answers.close()
         given_up |= set(client._current.waiting.take_abandoned())
         for job_id in {name.decode() for name in redis.hkeys(JOBS_KEY)} - given_up:
-            left.setdefault(job_id, interrupt.line)
-        if interrupt.line is None:
+            left.setdefault(job_id, interrupt.met)
+        if interrupt.met is None:
             break
-        assert at < 10_000, "each call goes through more lines than the one before"
     assert left == {}
     assert at > 100
+    assert interrupt.met is None, "each call goes through more statements than the one before"
     assert len(client._current.waiting) == 0
 
 
