@@ -25,11 +25,10 @@ demo: $(VENV)/.runtime
 	if [ -e "$$photos" ]; then set -- "$$photos"; else set -- $$photos; fi; $(BIN)/fleet detect --local --draw demo "$$@"
 
 # Three processes: most tests wait for workers to start, and each has its own server. TESTS="tests/unit -n 0" for some.
-# In the order they are written in, so that a run can be repeated, and the many quick ones of tests/unit come last, when
-# one process is still at a long one; SEED=7 shuffles them.
+# In the order they are written in, so that a run can be repeated; SEED=7 shuffles them.
 TESTS ?= tests
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(SEED),--randomly-seed=$(SEED),-p no:randomly) $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(if $(SEED),--randomly-seed=$(SEED),-p no:randomly) $(TESTS)
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
