@@ -46,7 +46,8 @@ local function enter(jobs, sizes, bytes, ledger, list, queue, entries)
   end
   redis.call('HSET', jobs, unpack(told))
   redis.call('HSET', sizes, unpack(weighed))
-  redis.call('HINCRBY', bytes, queue, total)
+  local summed = redis.pcall('HINCRBY', bytes, queue, total)
+  if type(summed) ~= 'number' then redis.call('HSET', bytes, queue, total) end  -- whatever somebody wrote there
   redis.call('ZADD', ledger, unpack(noted))
   redis.call('LPUSH', list, unpack(messages))
 end
@@ -63,7 +64,7 @@ ACCEPT = (
     ENTER
     + f"""
 local queue, most_jobs, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local waiting, held, used, allowed = 0, tonumber(redis.call('HGET', KEYS[3], queue) or 0), 0, 0
+local waiting, held, used, allowed = 0, tonumber(redis.call('HGET', KEYS[3], queue) or 0) or 0, 0, 0
 for i = 8, 11 do waiting = waiting + redis.call('LLEN', KEYS[i]) end
 local said = redis.pcall('INFO', 'memory')
 local function figure(name)

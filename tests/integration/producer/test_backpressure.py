@@ -222,6 +222,16 @@ def test_bytes_are_taken_down_once(url: str, redis: Redis) -> None:
     assert redis.exists(BYTES_KEY, SIZES_KEY, JOBS_KEY, ledger_key("detect.centerface")) == 0
 
 
+@pytest.mark.parametrize("broken", ["many", "1.5"])
+def test_a_sum_that_somebody_broke_is_begun_anew(url: str, redis: Redis, broken: str) -> None:
+    """Given no whole number where the queue's bytes are summed up, then a job is accepted, and counts from there."""
+    redis.hset(BYTES_KEY, "detect.centerface", broken)
+    with Client(url) as client:
+        job = client.submit(PICTURE)
+    assert redis.llen("detect.centerface") == 1
+    assert redis.hget(BYTES_KEY, "detect.centerface") == redis.hget(SIZES_KEY, job.id)
+
+
 def test_a_full_server_lets_jobs_leave_the_books(url: str, redis: Redis) -> None:
     """Given Redis at its limit, when a job ends, then it can be struck out all the same."""
     with Client(url) as client:
