@@ -5,23 +5,29 @@ results come over one pub/sub connection that one task listens to.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, cast
 
 from producer.aiolink import AsyncLink, AsyncPromise
-from producer.answers import Answer, Group, Window, is_about_one
+from producer.answers import Answer, Group, Window
 from producer.dispatch import Rules
-from producer.errors import Cancelled, FleetError
+from producer.errors import Cancelled, FleetError, Overloaded
 from producer.ids import check_job_id, deadline_of
 from producer.images import ImageSource, Picture, read
+from producer.intake import FEW, AsyncIntake
 from producer.job import unpack
 from producer.redis_url import DEFAULT_URL
 from producer.requests import SubmitOptions, Terms
 from producer.results import Batch, Outcome
+from producer.together import Together
 from producer.wire import Result
 
 T = TypeVar("T")
+
+#: How the jobs of one ``map`` ended.
+Finished: TypeAlias = asyncio.Queue[tuple[str, Outcome]]
 
 
 class AsyncJob(Generic[T]):
@@ -181,63 +187,45 @@ class AsyncClient:
     async def _map(
         self, images: Iterable[ImageSource] | AsyncIterable[ImageSource], window: Window, terms: Terms
     ) -> AsyncGenerator[Answer, None]:
-        source = aiter(images) if isinstance(images, AsyncIterable) else _lazily(images)
-        finished: asyncio.Queue[tuple[str, Outcome]] = asyncio.Queue()
-        index, more = 0, True
+        intake = AsyncIntake(images, window)
+        finished: Finished = asyncio.Queue()
         try:
-            while more or window.waits:
-                while more and window.has_room():
-                    group, index, more = await _next_group(source, index, window)
-                    await self._start(group, window, terms, finished)
+            while intake.more or window.waits:
+                while intake.more and window.has_room():
+                    await self._start(await intake.take(), window, terms, finished)
                     for answer in window.ready():
                         yield answer
                 if window.waits:
-                    job_id, outcome = await finished.get()
-                    window.settle(job_id, outcome)
-                    self._link.waiting.collected(job_id, final=True)
+                    for job_id, outcome in await _arrived(finished):
+                        window.settle(job_id, outcome)
+                        self._link.waiting.collected(job_id, final=True)
                 for answer in window.ready():
                     yield answer
         finally:
             self._link.waiting.abandon(window.outstanding())
 
-    async def _start(
-        self, group: Group, window: Window, terms: Terms, finished: "asyncio.Queue[tuple[str, Outcome]]"
-    ) -> None:
-        if not group.pictures:
+    async def _start(self, groups: list[Group], window: Window, terms: Terms, finished: Finished) -> None:
+        if not groups:
             return
-        try:
-            job_id, promise = await self._send(group.pictures, terms, many=window.many)
-        except FleetError as error:
-            if not is_about_one(error):
-                raise
-            window.refused(group, error)
-            return
-        window.sent(job_id, group)
-        promise.add_done_callback(lambda ended: finished.put_nowait((job_id, ended.result())))
+        link = self._link
+        sent = await link.run(Together(link.dispatch, link.waiting, window, terms).submit(groups))
+        for group, one in zip(groups, sent, strict=True):
+            if isinstance(one, Overloaded):
+                window.refused(group, one)
+            else:
+                job_id, promise = one
+                promise.add_done_callback(partial(_finish, finished, job_id))
+
+
+def _finish(finished: Finished, job_id: str, ended: AsyncPromise) -> None:
+    finished.put_nowait((job_id, ended.result()))
+
+
+async def _arrived(finished: Finished) -> list[tuple[str, Outcome]]:
+    """Wait for an outcome, and return it with those that are there too: no more than what can be sent together."""
+    return [await finished.get(), *(finished.get_nowait() for _ in range(min(finished.qsize(), FEW - 1)))]
 
 
 async def _read(image: ImageSource) -> Picture:
     """Read an image, in a thread when there may be a disk behind it."""
     return read(image) if isinstance(image, bytes) else await asyncio.to_thread(read, image)
-
-
-async def _lazily(images: Iterable[ImageSource]) -> AsyncIterator[ImageSource]:
-    for image in images:
-        yield image
-
-
-async def _next_group(source: AsyncIterator[ImageSource], index: int, window: Window) -> tuple[Group, int, bool]:
-    """Take the images of the next job and read them; False when there are no more."""
-    group = Group()
-    for _ in range(window.batch):
-        try:
-            image = await anext(source)
-        except StopAsyncIteration:
-            return group, index, False
-        window.take()
-        try:
-            group.add(index, image, await _read(image))
-        except FleetError as error:
-            window.failed(index, image, error)
-        index += 1
-    return group, index, True

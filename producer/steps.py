@@ -28,6 +28,7 @@ from producer.errors import FleetError, Overloaded, Unreachable
 from producer.scripts import Command, spelled_out
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 #: The connection is lost, or the server is not the master any more; it, or another, may be back in a moment.
 LOST = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
@@ -83,7 +84,7 @@ Effect: TypeAlias = Ask | Pause | Open | Join | Listen | Ping
 Steps: TypeAlias = Generator[Effect, Any, T]
 
 
-def drive(steps: Steps[T], do: Callable[[Effect], Any]) -> T:
+def drive(steps: Generator[E, Any, T], do: Callable[[E], Any]) -> T:
     """Run ``steps`` to their end, doing each effect with ``do``, and return their value."""
     try:
         effect = next(steps)
@@ -102,7 +103,7 @@ def drive(steps: Steps[T], do: Callable[[Effect], Any]) -> T:
         steps.close()
 
 
-async def drive_async(steps: Steps[T], do: Callable[[Effect], Awaitable[Any]]) -> T:
+async def drive_async(steps: Generator[E, Any, T], do: Callable[[E], Awaitable[Any]]) -> T:
     """Do what :func:`drive` does, with a ``do`` to await; a cancel ends it, even one that ``do`` swallows."""
     task = asyncio.current_task()
     cancels = task.cancelling() if task else 0

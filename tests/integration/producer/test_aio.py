@@ -19,6 +19,7 @@ from producer import (
     UnknownModel,
     Unreachable,
     blobs,
+    intake,
 )
 from producer.requests import blob_key
 from producer.wire import MODELS_KEY
@@ -82,6 +83,76 @@ def test_map_answers_every_image_of_plain_and_asynchronous_iterables(url: str, o
 
     with StandIn(url, echo):
         asyncio.run(main())
+
+
+@pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("image", [PICTURE, LARGE])
+def test_a_few_messages_of_map_go_in_one_round_trip(url: str, image: bytes) -> None:
+    """Given a list and an asynchronous source, then a few jobs are offered at a time, each a message of its own."""
+    offered: list[int] = []
+
+    async def source() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield image
+
+    async def main() -> None:
+        async with AsyncClient(url) as client:
+            await client.detect(image)  # a server that does not know the script yet is asked twice
+            port = client._link._port
+            ask = port._ask
+
+            async def noted(commands: Any, *, atomic: bool) -> Any:
+                scripts = [command for command in commands if command[0] in ("EVAL", "EVALSHA")]
+                offered.extend(sum(isinstance(word, bytes) for word in script) for script in scripts)
+                return await ask(commands, atomic=atomic)
+
+            port._ask = noted
+            for images in ([image] * 40, source()):
+                answers = [one async for one in client.map(images, window=40)]
+                assert [answer.result is not None for answer in answers] == [True] * 40
+
+    with StandIn(url, answer_all) as worker:
+        asyncio.run(main())
+    assert offered == [intake.FEW] * (80 // intake.FEW)
+    assert len({headers["id"] for headers, _, _ in worker.seen}) == len(worker.seen) == 81
+
+
+@pytest.mark.usefixtures("together")
+def test_of_a_few_that_find_no_room_each_is_refused_by_itself(url: str, redis: Redis) -> None:
+    """Given room for three of eight, then five are refused, and the three stay."""
+
+    async def main() -> None:
+        async with AsyncClient(url, max_backlog=3, when_full="refuse") as client:
+            answers = client.map([LARGE] * 8, ordered=False)
+            assert [(await anext(answers)).index for _ in range(5)] == [3, 4, 5, 6, 7]
+            assert redis.llen("detect.centerface") == len(redis.keys("fleet:blob:*")) == 3
+            await answers.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("together")
+def test_a_cancel_just_after_jobs_of_map_arrived_leaves_no_orphan(url: str, redis: Redis) -> None:
+    """Given a cancel when the transaction of four has arrived, then all four are withdrawn."""
+
+    async def main() -> None:
+        async with AsyncClient(url) as client:
+            await client.models()
+            port = client._link._port
+            ask = port._ask
+
+            async def cancelled(commands: Any, *, atomic: bool) -> Any:
+                replies = await ask(commands, atomic=atomic)
+                if atomic:
+                    raise asyncio.CancelledError
+                return replies
+
+            port._ask = cancelled
+            with pytest.raises(asyncio.CancelledError):
+                await anext(client.map([LARGE] * 4))
+
+    asyncio.run(main())
+    assert [redis.get(key) for key in redis.keys("fleet:blob:*")] == [blobs.CANCELLED] * 4
 
 
 def test_leaving_map_early_cancels_what_is_under_way(url: str, redis: Redis) -> None:
