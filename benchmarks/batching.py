@@ -15,6 +15,7 @@ import numpy as np
 import openvino as ov
 
 from worker import cpu, inputs, models, network, settings
+from worker.model_toml import ModelSpec
 
 SIZES = (1, 2, 4, 8)
 MODELS = ("centerface", "blazeface_short")
@@ -55,7 +56,7 @@ def main(*, rounds: int, seconds: float) -> None:
         click.echo(f"{name} with its head on BATCH:CPU(4): the graph that runs takes {runs}")
 
 
-def _batched(core: ov.Core, spec: models.ModelSpec, path: Path, size: int) -> ov.Model:
+def _batched(core: ov.Core, spec: ModelSpec, path: Path, size: int) -> ov.Model:
     model = core.read_model(path)
     inputs.settle(model, spec.layout, spec.input_size)
     height, width = spec.input_size

@@ -15,8 +15,8 @@ import psutil
 from openvino import opset13 as op
 from redis import Redis
 
-from worker import embedded, local, models
-from worker.models import ModelSpec
+from worker import embedded, local
+from worker.model_toml import ModelSpec, to_toml
 
 NAME = "nothing"
 SIDE = 32
@@ -69,7 +69,7 @@ def make_store(store: Path) -> Path:
     scores = op.add(op.unsqueeze(op.unsqueeze(nothing, np.int64(1)), np.int64(2)), _constant([0.9]))
     ov.save_model(ov.Model([boxes, scores], [entry]), folder / "net.xml", compress_to_fp16=False)
     spec = ModelSpec(NAME, "net.xml", "boxes_scores", (SIDE, SIDE), ("thing",), resize="stretch")
-    (folder / "model.toml").write_text(models.to_toml(spec), encoding="utf-8")
+    (folder / "model.toml").write_text(to_toml(spec), encoding="utf-8")
     return store
 
 

@@ -1,6 +1,6 @@
 """The dead list: jobs that will not be tried again, kept with their images so that a person can look and replay.
 
-Stage: beside the flow. A worker adds (:mod:`worker.detector`), ``fleet dead`` lists, shows, replays and drops. Bounded
+Stage: beside the flow. A worker adds (:mod:`worker.entrance`), ``fleet dead`` lists, shows, replays and drops. Bounded
 in number and in bytes: the oldest goes when a newer one needs its place.
 """
 

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from worker.infer_queue import Array, Inference, InferenceError, InferQueue, QueueClosedError
+from worker.infer_queue import InferQueue
+from worker.inference import Array, Inference, InferenceError, QueueClosedError
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from redis.exceptions import RedisError
 from worker import models, network, room, trial, versions
 from worker.detector import Detector
 from worker.lineup import Lineup, Serving, find
-from worker.models import ModelError, ModelSpec
+from worker.model_toml import ModelSpec
+from worker.models import ModelError
 from worker.settings import Settings
 from worker.versions import Order, Version, Wanted
 

@@ -14,7 +14,7 @@ from producer import wire
 from producer.errors import Cancelled, DeadlineExceeded, FleetError, InferenceFailed, InternalError
 from worker.admission import Turn
 from worker.clock import redis_clock
-from worker.infer_queue import Inference, InferenceError, QueueClosedError
+from worker.inference import Inference, InferenceError, QueueClosedError
 from worker.outcome import Outcome, Request
 from worker.tiling import Tiling
 

@@ -21,7 +21,7 @@ from worker.admission import Admission
 from worker.begins import Begins, Begun
 from worker.detecting import Detecting, key_to_fetch
 from worker.ending import Ending, JobEnd, Remains
-from worker.infer_queue import QueueClosedError
+from worker.inference import QueueClosedError
 from worker.lanes import Lanes
 from worker.outcome import Outcome
 from worker.patience import until_done
@@ -93,11 +93,6 @@ class Entrance:
         finally:
             self.forget(*job_ids)
 
-    def bury(self, detecting: Detecting, error: FleetError) -> None:
-        """Put a job on the dead list, with its images."""
-        detecting.is_buried = True
-        deaths.bury(self._redis, detecting.request.as_dead(error))
-
     def check_open(self) -> None:
         """Raise when the worker stops.
 
@@ -162,7 +157,7 @@ class Entrance:
         if said is not None and isinstance(said.times, int) and said.times > deaths.DEATHS:
             error = deaths.poisoned(detecting.request.job_id)
             try:
-                self.bury(detecting, error)
+                bury(self._redis, detecting, error)
             except Exception as problem:  # noqa: BLE001 - then it is tried once more
                 logger.warning("job.not_buried job=%s error=%r", detecting.request.job_id, problem)
             else:
@@ -226,3 +221,9 @@ class Entrance:
 
 def _ids(group: Sequence[Detecting]) -> str:
     return ",".join(detecting.request.job_id for detecting in group)
+
+
+def bury(redis: Redis, detecting: Detecting, error: FleetError) -> None:
+    """Put a job on the dead list, with its images."""
+    detecting.is_buried = True
+    deaths.bury(redis, detecting.request.as_dead(error))

@@ -18,6 +18,7 @@ from worker import cpu, decode, footprint, models, network, quantized, resize, s
 from worker.cli_quantize import quantize
 from worker.complaints import checked, chosen_settings
 from worker.heads.nms import SCORE_FLOOR
+from worker.model_toml import ModelSpec, check_field
 from worker.outcome import to_detections
 from worker.swaps_cli import canary, served, swap
 
@@ -162,7 +163,7 @@ def _parse(fields: tuple[str, ...]) -> dict[str, Any]:
             given.setdefault("options", {})[key.removeprefix("options.")] = value
             continue
         try:
-            models.check_field(key, value)
+            check_field(key, value)
         except ValueError as error:
             raise models.ModelError(f"--set {one}: {error}.") from error
         given[key] = {**given.get(key, {}), **value} if key == "options" else value
@@ -182,7 +183,7 @@ def _describe(name: str, folder: Path) -> str:
     return _line(dataclasses.replace(spec, digest=models.digest(path)))
 
 
-def _line(spec: models.ModelSpec) -> str:
+def _line(spec: ModelSpec) -> str:
     height, width = spec.input_size
     known = f"version {spec.version}, digest {spec.digest}"
     return f"{spec.head}, input {width} x {height}, {len(spec.labels)} labels, {known}"

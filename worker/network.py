@@ -18,7 +18,8 @@ from openvino.preprocess import PrePostProcessor
 
 from worker import compiled_cache, heads, inputs, integers
 from worker.heads import tensors
-from worker.models import ModelError, ModelSpec, digest
+from worker.model_toml import ModelSpec
+from worker.models import ModelError, digest
 from worker.settings import Settings
 from worker.views import one_by_one
 

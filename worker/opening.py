@@ -12,6 +12,7 @@ from worker import models, network, versions
 from worker.cpu import Plan
 from worker.detector import Detector, connect
 from worker.memory import give_back_large_blocks
+from worker.model_toml import ModelSpec
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def _wanted(url: str) -> dict[str, versions.Wanted]:
         return {}
 
 
-def _chosen(name: str, wanted: versions.Wanted | None, settings: Settings) -> tuple[models.ModelSpec, Path]:
+def _chosen(name: str, wanted: versions.Wanted | None, settings: Settings) -> tuple[ModelSpec, Path]:
     """Find the version of ``name`` that the fleet serves; the store's own where nobody ever changed it.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a job wants, and what became of each of its images, as the public result says it.
 
-Stage: between :mod:`worker.detector`, which fills an outcome in, and :mod:`worker.tasks`, which makes a result of it.
+Stage: between :mod:`worker.preparing`, which fills an outcome in, and :mod:`worker.tasks`, which makes a result of it.
 """
 
 import time
@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from producer import dead, wire
 from producer.errors import FleetError
-from worker import decode, models
+from worker import decode
 from worker.batches import Requests
+from worker.model_toml import ModelSpec
 from worker.network import Network
 
 
@@ -106,7 +107,7 @@ class Outcome:
 
 
 def to_detections(
-    rows: npt.NDArray[np.float32], frame: decode.Frame, spec: models.ModelSpec, options: wire.Options
+    rows: npt.NDArray[np.float32], frame: decode.Frame, spec: ModelSpec, options: wire.Options
 ) -> tuple[wire.Detection, ...]:
     """Turn the graph's rows into detections in pixels of the original image.
 
@@ -135,5 +136,5 @@ def to_detections(
     )
 
 
-def least_score(spec: models.ModelSpec, options: wire.Options) -> float:
+def least_score(spec: ModelSpec, options: wire.Options) -> float:
     return spec.min_score if options.min_score is None else options.min_score

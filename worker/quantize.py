@@ -26,7 +26,8 @@ from producer.errors import ImageTooLarge, InvalidImage
 from worker import cpu, decode, inputs, models, network, quantized, resize, store
 from worker.accuracy import Agreement, agreement
 from worker.infer_queue import InferQueue
-from worker.models import ModelError, ModelSpec
+from worker.model_toml import ModelSpec, to_toml
+from worker.models import ModelError
 from worker.network import Network
 from worker.quantized import Report
 from worker.settings import Settings
@@ -163,7 +164,7 @@ def _make(spec: ModelSpec, path: Path, draft: Path, order: Order, pictures: Sequ
     file = draft / f"{path.stem}.xml"
     ov.save_model(made, file, compress_to_fp16=False)
     described = replace(spec, name=order.target, file=file.name, version=1, digest=models.digest(file))
-    (draft / "model.toml").write_text(models.to_toml(described), encoding="utf-8")
+    (draft / "model.toml").write_text(to_toml(described), encoding="utf-8")
     return described, file
 
 

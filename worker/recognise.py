@@ -14,7 +14,8 @@ from worker import evidence, families, heads, inputs, integers, metadata, refusa
 from worker.evidence import Evidence
 from worker.integers import Range
 from worker.metadata import Facts
-from worker.models import ModelError, ModelSpec
+from worker.model_toml import ModelSpec
+from worker.models import ModelError
 from worker.trained import BACKGROUND, Proposal
 
 

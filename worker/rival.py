@@ -17,7 +17,8 @@ from redis import Redis
 
 from producer import blobs, wire
 from worker import decode, resize
-from worker.infer_queue import Inference, InferQueue
+from worker.infer_queue import InferQueue
+from worker.inference import Inference
 from worker.network import Network
 from worker.outcome import Outcome
 from worker.resize import Frame, Pixels

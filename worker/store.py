@@ -18,7 +18,8 @@ from producer.errors import InvalidRequest
 from producer.wire import check_model_name
 from worker import cpu, models, network, recognise, tflite_end, trial
 from worker.infer_queue import InferQueue
-from worker.models import ModelError, ModelSpec
+from worker.model_toml import ModelSpec, from_toml, to_toml
+from worker.models import ModelError
 from worker.settings import Settings
 from worker.trained import Proposal
 
@@ -115,7 +116,7 @@ def _keep(source: Path, folder: Path, wish: Wish, found: recognise.Recognised, s
             spec = replace(found.spec, digest=models.digest(copied))
             _try(spec, copied, settings)
             reasons = "".join(f"# {reason}\n" for reason in found.why)
-            (draft / "model.toml").write_text(reasons + models.to_toml(spec), encoding="utf-8")
+            (draft / "model.toml").write_text(reasons + to_toml(spec), encoding="utf-8")
             put_in_place(draft, folder, Path(scratch))
     except OSError as error:
         raise ModelError(f"{folder} cannot be written: {error.strerror or error}.") from error
@@ -231,7 +232,7 @@ def _copy(source: Path, draft: Path, extra: Sequence[Path]) -> Path:
 def _try(spec: ModelSpec, path: Path, settings: Settings) -> None:
     """Build, compile and run the model once; a model.toml that could not be read again is found here too."""
     try:
-        models.from_toml(spec.name, tomllib.loads(models.to_toml(spec)))
+        from_toml(spec.name, tomllib.loads(to_toml(spec)))
     except ValueError as error:
         raise ModelError(f"Its model.toml would be wrong: {error}.") from error
     loaded = network.load(spec, path, replace(settings, cache_dir=None), cpu.make_plan(settings).threads)

@@ -1,7 +1,7 @@
 """One picture as many inferences: its tiles go through the network one after the other, a few at a time.
 
 Stage: between decode and the infer queue, for pictures that are cut into tiles. Neighbours: :mod:`worker.tiles` says
-where, :mod:`worker.detector` lends its decode threads. No thread waits for a tile: each one that lands puts the next
+where, :mod:`worker.preparing` lends its decode threads. No thread waits for a tile: each one that lands puts the next
 behind whatever else is waiting for a decode thread, so that other jobs go on between them.
 """
 
@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, Future
 import numpy as np
 import numpy.typing as npt
 
-from worker.infer_queue import Inference
+from worker.inference import Inference
 from worker.resize import Fit, Frame, Pixels, fit
 from worker.tiles import Rows, Window, merge
 

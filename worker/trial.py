@@ -14,8 +14,9 @@ import numpy.typing as npt
 from producer.errors import FleetError
 from worker import decode, resize
 from worker.batches import Requests
-from worker.infer_queue import InferenceError, TensorError
-from worker.models import ModelError, ModelSpec
+from worker.inference import InferenceError, TensorError
+from worker.model_toml import ModelSpec
+from worker.models import ModelError
 
 #: Longest wait for the rows of one picture.
 ANSWER_WITHIN_S = 60.0

@@ -22,7 +22,9 @@ from tests.hazards import networks
 from tests.hazards.child import Wrapped, in_child
 from tests.hazards.networks import compiled, number_of, tensor
 from tests.waiting import eventually
-from worker.infer_queue import Inference, InferenceError, InferQueue, QueueClosedError, TensorError
+from worker.infer_queue import InferQueue
+from worker.inference import Inference, InferenceError, QueueClosedError, TensorError
+from worker.slots import Slots
 
 #: Longest wait for what takes milliseconds on a machine that has nothing else to do.
 SOON_S = 20.0
@@ -500,9 +502,9 @@ def test_a_request_whose_run_does_not_end_is_replaced():
             for number in range(3):
                 assert answer(queue, number) == number
 
-            assert len(queue._abandoned) == 1
+            assert queue._slots.abandoned == 1
             assert (queue.size, queue.free) == (1, 1)
-            eventually(lambda: not queue._abandoned)
+            eventually(lambda: not queue._slots.abandoned)
             assert [answer(queue, number) for number in range(3)] == [0, 1, 2]
 
 
@@ -513,7 +515,7 @@ def test_requests_that_were_replaced_come_back_when_their_runs_end():
             queue.submit(tensor(number, first=2 * LONG), timeout_s=SOON_S).cancel()
 
         assert answer(queue, 4) == 4
-        eventually(lambda: not queue._abandoned and queue.free == 1)
+        eventually(lambda: not queue._slots.abandoned and queue.free == 1)
         assert [answer(queue, number) for number in range(3)] == [0, 1, 2]
 
 
@@ -571,7 +573,7 @@ def test_close_wakes_every_thread_that_waits_for_a_request():
     queue.submit(tensor(1, first=LONG))
 
     def waiting():
-        return sum(frame.f_code.co_name == "_take" for frame in sys._current_frames().values())
+        return sum(frame.f_code is Slots.take.__code__ for frame in sys._current_frames().values())
 
     with ThreadPoolExecutor(5) as threads:
         told = [threads.submit(queue.submit, tensor(2), timeout_s=SOON_S) for _ in range(5)]
@@ -603,7 +605,7 @@ def test_close_does_not_wait_for_ever():
 
     queue.close(timeout_s=0.05)
 
-    assert [slot.stopping is not None for slot in queue._slots] == [True]
+    assert len(queue._slots.stopping()) == 1
     queue.close(timeout_s=SOON_S)
     assert not queue._supervisor.is_alive()
 
@@ -611,13 +613,15 @@ def test_close_does_not_wait_for_ever():
 def test_a_submit_that_the_close_overtakes_starts_nothing():
     """A thread that got its request just before the close must not start it just after."""
 
-    class Late(InferQueue):
-        def _take(self, timeout_s):
-            slot = super()._take(timeout_s)
-            self.close()
-            return slot
+    queue = InferQueue(compiled(networks.echo), 1)
+    take = queue._slots.take
 
-    queue = Late(compiled(networks.echo), 1)
+    def take_late(timeout_s):
+        slot = take(timeout_s)
+        queue.close()
+        return slot
+
+    queue._slots.take = take_late
 
     with pytest.raises(QueueClosedError):
         queue.submit(tensor(1))

@@ -16,7 +16,7 @@ from worker import network
 from worker.cpu import Plan
 from worker.detector import Detector
 from worker.memory import give_back_large_blocks
-from worker.models import ModelSpec
+from worker.model_toml import ModelSpec
 from worker.outcome import Request
 from worker.settings import Settings
 

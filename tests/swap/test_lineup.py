@@ -14,8 +14,8 @@ from tests.integration.kit import ROOT
 from tests.waiting import eventually
 from worker.cpu import Plan
 from worker.detector import Detector
-from worker.infer_queue import QueueClosedError
-from worker.models import ModelSpec
+from worker.inference import QueueClosedError
+from worker.model_toml import ModelSpec
 from worker.network import Network
 from worker.outcome import Request
 from worker.settings import Settings

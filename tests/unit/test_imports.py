@@ -47,6 +47,8 @@ A_CLIENT = {"worker.bench.fleet"}
 #: Stages that know nothing of Celery, and those that know nothing of OpenVINO.
 NO_CELERY = {
     "infer_queue",
+    "inference",
+    "slots",
     "network",
     "decode",
     "jpeg",
@@ -56,6 +58,7 @@ NO_CELERY = {
     "recognise",
     "store",
     "detector",
+    "preparing",
     "overlaps",
     "accuracy",
     "quantize",
@@ -63,6 +66,7 @@ NO_CELERY = {
     "tiles",
     "tiling",
     "models",
+    "model_toml",
     "cpu",
     "settings",
     "admission",

@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from worker.bench.engine import Answer, Engine
 from worker.bench.task import Task
-from worker.infer_queue import Array, InferQueue
+from worker.infer_queue import InferQueue
+from worker.inference import Array
 from worker.resize import Frame
 
 Serve = Callable[[Sequence[bytes]], list[Answer]]

@@ -15,6 +15,7 @@ import openvino as ov
 
 from worker import models, network
 from worker.decode import Limits
+from worker.model_toml import ModelSpec, from_toml, to_toml
 from worker.settings import Settings
 
 
@@ -33,7 +34,7 @@ class Task:
     """
 
     folder: Path
-    spec: models.ModelSpec
+    spec: ModelSpec
     store: Path
     photos: tuple[Path, ...]
     cores: int
@@ -63,7 +64,7 @@ def make(settings: Settings, model: str, photos: tuple[Path, ...], cores: int, f
     ov.save_model(network.build(spec, path, ov.Core()), task.graph, compress_to_fp16=False)
     said = {
         "model": spec.name,
-        "spec": models.to_toml(spec),
+        "spec": to_toml(spec),
         "store": str(task.store),
         "photos": [str(photo) for photo in photos],
         "cores": cores,
@@ -80,7 +81,7 @@ def read(folder: Path | str | None = None) -> Task:
     said = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     return Task(
         folder=folder,
-        spec=models.from_toml(said["model"], tomllib.loads(said["spec"])),
+        spec=from_toml(said["model"], tomllib.loads(said["spec"])),
         store=Path(said["store"]),
         photos=tuple(Path(photo) for photo in said["photos"]),
         cores=said["cores"],

@@ -19,7 +19,8 @@ from tests.heads import networks
 from tests.waiting import eventually
 from worker import models, network, recognise, resize
 from worker.batches import BatchQueue
-from worker.infer_queue import InferenceError, InferQueue, QueueClosedError, TensorError
+from worker.infer_queue import InferQueue
+from worker.inference import InferenceError, QueueClosedError, TensorError
 from worker.models import ModelError
 
 MOST = 3

@@ -38,7 +38,7 @@ from worker.decode import Frame
 from worker.detecting import Detecting
 from worker.detector import Detector
 from worker.ending import Remains
-from worker.models import ModelSpec
+from worker.model_toml import ModelSpec
 from worker.network import Network
 from worker.opening import open_detector
 from worker.outcome import Request, to_detections
@@ -605,7 +605,7 @@ def test_no_thread_waits_for_an_inference_and_several_are_always_in_flight(start
 
     assert all(outcome.error is None for job in jobs for outcome in job.result(0))
     assert {function for _, function in seen} & forbidden == set(), seen
-    assert seen["detector.py", "_prepare"] > 0
+    assert seen["preparing.py", "_prepare"] > 0
     assert calls == {}
     assert set(glances) <= {0}
     several = sum(count > 1 for count in in_flight)

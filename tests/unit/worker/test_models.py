@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from worker import assets, models
 from worker.heads import HEADS
-from worker.models import KNOWN, ModelError, ModelSpec, from_toml, to_toml
+from worker.model_toml import ModelSpec, from_toml, to_toml
+from worker.models import KNOWN, ModelError
 
 GOOD = """
 file = "net.onnx"

@@ -18,7 +18,8 @@ from openvino import opset13 as op
 
 from tests.unit.worker.conftest import Load
 from worker import compiled_cache, heads, models, network
-from worker.models import ModelError, ModelSpec
+from worker.model_toml import ModelSpec
+from worker.models import ModelError
 from worker.network import Network
 from worker.settings import Settings
 

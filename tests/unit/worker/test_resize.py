@@ -10,8 +10,9 @@ from openvino import opset13 as op
 
 from producer.wire import Options
 from worker import heads, models, network, resize
-from worker.infer_queue import InferQueue, TensorError
-from worker.models import ModelSpec
+from worker.infer_queue import InferQueue
+from worker.inference import TensorError
+from worker.model_toml import ModelSpec
 from worker.outcome import to_detections
 from worker.resize import Fit
 from worker.settings import Settings

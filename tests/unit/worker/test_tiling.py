@@ -29,9 +29,10 @@ from worker.cpu import Plan
 from worker.detecting import Detecting
 from worker.detector import Detector
 from worker.memory import TILED_AT_ONCE
-from worker.models import ModelSpec
+from worker.model_toml import ModelSpec
 from worker.network import Network
 from worker.outcome import Request
+from worker.preparing import Preparing
 from worker.settings import Settings
 
 SOON_S = 60.0
@@ -240,7 +241,7 @@ def test_a_tile_that_fails_fails_its_picture_and_no_other(start):
     assert isinstance(error(ask(detector, mosaic(3, 3, nonzero=2), tile=SMALL)), InferenceFailed)
     assert error(ask(detector, png(networks.tensor(1)[0]), tile=SMALL)) is None
     eventually(lambda: detector.queues["tiny"].free == 2)
-    eventually(lambda: detector._tiled._free == TILED_AT_ONCE)
+    eventually(lambda: detector._preparing._tiled._free == TILED_AT_ONCE)
 
 
 def test_a_picture_cancelled_among_its_tiles_ends_at_once_and_frees_its_place(start):
@@ -253,7 +254,7 @@ def test_a_picture_cancelled_among_its_tiles_ends_at_once_and_frees_its_place(st
 
     assert isinstance(error(detecting), Cancelled)
     eventually(lambda: detector.queues["tiny"].free == 2)
-    eventually(lambda: detector._tiled._free == TILED_AT_ONCE)
+    eventually(lambda: detector._preparing._tiled._free == TILED_AT_ONCE)
     assert not detecting.cancel()
     assert result(ask(detector, mosaic(2, 2), tile=SMALL)).tiles == 4
 
@@ -287,7 +288,7 @@ def test_other_jobs_go_on_between_the_tiles(start):
 def test_of_one_picture_no_more_tiles_are_under_way_than_there_are_requests(start):
     """Given a picture of 100 tiles, then as many wait for a thread or a request as there are requests, never more."""
     detector = start(tiny(networks.lasting), requests=3)
-    most, waiting, real = 0, 0, detector._cut
+    most, waiting, real = 0, 0, detector._preparing._cut
     lock = threading.Lock()
 
     def counted(change: int) -> None:
@@ -298,13 +299,13 @@ def test_of_one_picture_no_more_tiles_are_under_way_than_there_are_requests(star
 
     def step(detecting, tiling):
         counted(1)
-        Detector._step(detector, detecting, tiling)
+        Preparing._step(detector._preparing, detecting, tiling)
 
     def cut(detecting, tiling):
         real(detecting, tiling)
         counted(-1)
 
-    detector._step, detector._cut = step, cut
+    detector._preparing._step, detector._preparing._cut = step, cut
     assert result(ask(detector, mosaic(10, 10, first=4), tile=SMALL)).tiles == 100
     assert most <= 3 + PLAN.decoders  # a tile may land before the thread that started it has said so
 
@@ -336,9 +337,9 @@ def test_a_picture_that_waits_for_its_turn_is_cancelled_at_once(start):
     """Given two long pictures under way and one that waits, when that is cancelled, then it does not wait for them."""
     detector = start(tiny(networks.lasting))
     long = [ask(detector, mosaic(20, 20, first=150), tile=SMALL) for _ in range(TILED_AT_ONCE)]
-    eventually(lambda: detector._tiled._free == 0)
+    eventually(lambda: detector._preparing._tiled._free == 0)
     waits = ask(detector, mosaic(2, 2), tile=SMALL)
-    eventually(lambda: detector._tiled._waiting)
+    eventually(lambda: detector._preparing._tiled._waiting)
 
     assert waits.cancel()
 
