@@ -31,23 +31,29 @@ MEMORY_SHARE = 0.8
 #: What a job takes in Redis besides images and message: names, entries, pointers.
 OVERHEAD_BYTES = 512
 
-#: Lua: enters jobs, of each id, message and bytes, and pushes their messages. The first write is one that a full server
-#: refuses, before anything is done. The ledger has the very moment of the push: its order is that of the queue, which
-#: is what the sweep relies on.
+#: Lua: reads a number of bytes; whatever else somebody wrote there is 0.
+WHOLE = """
+local function whole(text)
+  return text and #text < 16 and string.match(text, '^%d+$') and tonumber(text) or 0
+end
+"""
+
+#: Lua: enters jobs, of each id, message and bytes, after which their queue holds ``held`` bytes, and pushes their
+#: messages. The first write is one that a full server refuses, before anything is done. The ledger has the very moment
+#: of the push: its order is that of the queue, which is what the sweep relies on.
 ENTER = """
-local function enter(jobs, sizes, bytes, ledger, list, queue, entries)
-  local now, told, weighed, noted, messages, total = redis.call('TIME'), {}, {}, {}, {}, 0
+local function enter(jobs, sizes, bytes, ledger, list, queue, entries, held)
+  local now, told, weighed, noted, messages = redis.call('TIME'), {}, {}, {}, {}
   for i, entry in ipairs(entries) do
     local id, message, size = unpack(entry)
     told[2 * i - 1], told[2 * i] = id, message
     weighed[2 * i - 1], weighed[2 * i] = id, size
     noted[2 * i - 1], noted[2 * i] = now[1] + (now[2] + i - 1) / 1000000, id
-    messages[i], total = message, total + size
+    messages[i] = message
   end
   redis.call('HSET', jobs, unpack(told))
   redis.call('HSET', sizes, unpack(weighed))
-  local summed = redis.pcall('HINCRBY', bytes, queue, total)
-  if type(summed) ~= 'number' then redis.call('HSET', bytes, queue, total) end  -- whatever somebody wrote there
+  redis.call('HSET', bytes, queue, held)
   redis.call('ZADD', ledger, unpack(noted))
   redis.call('LPUSH', list, unpack(messages))
 end
@@ -61,10 +67,11 @@ end
 #: results; of each job id, message or "" (only to ask for room), size, number of images. Gives of each job a verdict
 #: and the id, and where it is not accepted jobs, bytes, memory used and allowed.
 ACCEPT = (
-    ENTER
+    WHOLE
+    + ENTER
     + f"""
 local queue, most_jobs, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local waiting, held, used, allowed = 0, tonumber(redis.call('HGET', KEYS[3], queue) or 0) or 0, 0, 0
+local waiting, held, used, allowed = 0, whole(redis.call('HGET', KEYS[3], queue)), 0, 0
 for i = 8, 11 do waiting = waiting + redis.call('LLEN', KEYS[i]) end
 local said = redis.pcall('INFO', 'memory')
 local function figure(name)
@@ -120,7 +127,7 @@ for i = 1, #ids do
   key = key + 1 + images
 end
 if #entries > 0 then
-  enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], queue, entries)
+  enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], queue, entries, held)
   if KEYS[7] ~= '' then redis.call('SET', KEYS[7], ids[1] .. ' ' .. ARGV[4], 'PX', ARGV[5]) end
 end
 return verdicts
@@ -130,12 +137,14 @@ return verdicts
 _ACCEPT = digest_of(ACCEPT)
 
 #: Lua: strikes jobs out. Its keys are jobs, sizes, bytes and the ledger, which begin at ``at``; no id may come twice.
-STRIKE = """
+STRIKE = (
+    WHOLE
+    + """
 local function strike(at, queue, ids)
   redis.call('HDEL', KEYS[at], unpack(ids))
   local freed = 0
   for _, size in ipairs(redis.call('HMGET', KEYS[at + 1], unpack(ids))) do
-    freed = freed + (size and #size < 16 and string.match(size, '^%d+$') or 0)  -- whatever somebody wrote there
+    freed = freed + whole(size)
   end
   if redis.call('HDEL', KEYS[at + 1], unpack(ids)) > 0 then
     local left = redis.pcall('HINCRBY', KEYS[at + 2], queue, -freed)
@@ -144,6 +153,7 @@ local function strike(at, queue, ids)
   redis.call('ZREM', KEYS[at + 3], unpack(ids))
 end
 """
+)
 
 _STRIKE_OUT = "#!lua flags=allow-oom\n" + STRIKE + "strike(1, ARGV[1], {unpack(ARGV, 2)})"
 

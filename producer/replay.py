@@ -11,7 +11,7 @@ from typing import Any
 from redis import Redis
 
 from producer import dead
-from producer.books import BYTES_KEY, ENTER, SIZES_KEY, size_of
+from producer.books import BYTES_KEY, ENTER, SIZES_KEY, WHOLE, size_of
 from producer.dead import DeadJob
 from producer.envelope import UNACKED_INDEX_KEY, task_message
 from producer.errors import FleetError, InvalidRequest, PayloadMissing
@@ -31,7 +31,8 @@ from producer.wire import (
 #: index, then images. Arguments: id, message, queue, size without images, images' time to live, deadline, its time
 #: to live.
 _REPLAY = (
-    ENTER
+    WHOLE
+    + ENTER
     + """
 if redis.call('HEXISTS', KEYS[10], ARGV[1]) == 0 then return 'gone' end
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 or redis.call('ZSCORE', KEYS[12], ARGV[1]) then return 'held' end
@@ -41,7 +42,8 @@ for i = 13, #KEYS do
   local length = redis.pcall('STRLEN', KEYS[i])
   if type(length) == 'number' then size = size + length end
 end
-enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], {{ARGV[1], ARGV[2], size}})
+local held = whole(redis.call('HGET', KEYS[3], ARGV[3])) + size
+enter(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], {{ARGV[1], ARGV[2], size}}, held)
 redis.call('SET', KEYS[8], ARGV[6], 'PX', ARGV[7])
 redis.call('UNLINK', KEYS[6], KEYS[7])
 for i = 13, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end

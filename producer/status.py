@@ -82,11 +82,11 @@ def read_status(redis: Redis) -> Status:
         time, workers, models, held, counters, in_flight, ledger, dead = pipe.execute()
     now = time[0] + time[1] / 1e6
     described = {_text(name): _describe(said, now) for name, said in models.items()}
-    sizes = {_text(queue): int(size) for queue, size in held.items()}
+    sizes = {_text(queue): _number(size) for queue, size in held.items()}
     names = dict.fromkeys([*map(queue_of, described), *sizes, _OTHER_QUEUE])
     queues = [one for one in _queues(redis, names, sizes, now) if one.waiting or one.bytes or one.queue != _OTHER_QUEUE]
     alive = {_text(name): round(now - at, 1) for name, at in workers if now - at <= ALIVE_WITHIN_S}
-    counted = {_text(name): int(count) for name, count in counters.items()}
+    counted = {_text(name): _number(count) for name, count in counters.items()}
     return Status(alive, described, queues, in_flight, ledger, dead, counted, _memory(redis))
 
 
@@ -129,6 +129,11 @@ def _memory(redis: Redis) -> dict[str, int]:
     except ResponseError:  # an ACL, say
         return {}
     return {"used_bytes": int(said["used_memory"]), "limit_bytes": int(said["maxmemory"])}
+
+
+def _number(value: bytes) -> int:
+    """Read a count as the scripts of :mod:`producer.books` do: whatever else somebody wrote there is 0."""
+    return int(value) if value.isdigit() and len(value) < 16 else 0
 
 
 def _text(name: bytes) -> str:

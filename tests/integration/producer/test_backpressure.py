@@ -14,6 +14,7 @@ from producer import Client, InvalidImage, InvalidRequest, Overloaded, dispatch,
 from producer.books import BYTES_KEY, SIZES_KEY, strike_out
 from producer.ids import deadline_of
 from producer.scripts import Command
+from producer.status import read_status
 from producer.steps import Effect, Pause
 from producer.wire import JOBS_KEY, ledger_key
 from tests.conftest import StartWorker
@@ -222,10 +223,11 @@ def test_bytes_are_taken_down_once(url: str, redis: Redis) -> None:
     assert redis.exists(BYTES_KEY, SIZES_KEY, JOBS_KEY, ledger_key("detect.centerface")) == 0
 
 
-@pytest.mark.parametrize("broken", ["many", "1.5"])
+@pytest.mark.parametrize("broken", ["many", "1.5", "inf", "1e30", "0x7fffffffffff", "-9", "9" * 18, "9" * 20, ""])
 def test_a_sum_that_somebody_broke_is_begun_anew(url: str, redis: Redis, broken: str) -> None:
     """Given no whole number where the queue's bytes are summed up, then a job is accepted, and counts from there."""
     redis.hset(BYTES_KEY, "detect.centerface", broken)
+    assert [queue.bytes for queue in read_status(redis).queues] == [0]
     with Client(url) as client:
         job = client.submit(PICTURE)
     assert redis.llen("detect.centerface") == 1
