@@ -154,7 +154,8 @@ class AsyncClient:
     ) -> AsyncGenerator[Answer, None]:
         """Yield an answer for each image, as ``Client.map`` does; ``images`` may be asynchronous too.
 
-        Leaving the loop early cancels what is under way once the iterator is closed (``contextlib.aclosing``).
+        Leaving the loop early cancels what is under way once the iterator is closed (``contextlib.aclosing``). Where a
+        source that gave many images at once suddenly stops, up to seven messages wait until it goes on.
         """
         return self._map(images, Window(window, ordered=ordered, batch=batch), Terms(**options).of_many())
 

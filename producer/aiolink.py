@@ -42,7 +42,16 @@ class AsyncPort:
         self._pubsub: PubSub | None = None
 
     async def __call__(self, effect: Effect) -> Any:
-        """Do ``effect`` and return the reply."""
+        """Do ``effect`` and return the reply; a cancel is heard, even one lost in the ``wait_for`` of Python 3.11."""
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
+        try:
+            return await self._do(effect)
+        finally:
+            if task and task.cancelling() > cancels:
+                raise asyncio.CancelledError
+
+    async def _do(self, effect: Effect) -> Any:
         match effect:
             case Listen(seconds):
                 return await self._channel().get_message(timeout=seconds)

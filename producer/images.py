@@ -115,8 +115,8 @@ def _read_path(path: Path) -> Picture:
 def _read_file(file: BinaryIO) -> Picture:
     try:
         data = file.read(MAX_IMAGE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise InvalidImage(f"The file cannot be read: {error}") from error
+    except (OSError, ValueError, StopIteration) as error:  # the last ends a file-like object over an iterator
+        raise InvalidImage(f"The file cannot be read: {str(error) or repr(error)}") from error
     if not isinstance(data, bytes):
         raise InvalidImage("The file gives text; open it for reading bytes: open(path, 'rb').")
     if len(data) > MAX_IMAGE_BYTES:

@@ -1,11 +1,10 @@
-"""Conversations with Redis, written once and driven by threads or by asyncio.
+"""Conversations, most of them with Redis, written once and driven by threads or by asyncio.
 
 Stage: under everything that talks to Redis. A conversation is a generator that yields what it wants done (an
 :class:`Ask`, a :class:`Pause`, ...) and is sent the replies, or has the error thrown in. :func:`drive` and
 :func:`drive_async` do the work; so retries, back-pressure, cancelling and the reading of results exist once.
 """
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, replace
@@ -91,6 +90,8 @@ def drive(steps: Generator[E, Any, T], do: Callable[[E], Any]) -> T:
         while True:
             try:
                 reply = do(effect)
+            except StopIteration as error:  # of what a caller brought along; here it would look like the end
+                raise RuntimeError(f"{effect!r:.200} raised StopIteration") from error
             except (RedisError, OSError) as error:
                 effect = steps.throw(error)
             else:
@@ -104,16 +105,12 @@ def drive(steps: Generator[E, Any, T], do: Callable[[E], Any]) -> T:
 
 
 async def drive_async(steps: Generator[E, Any, T], do: Callable[[E], Awaitable[Any]]) -> T:
-    """Do what :func:`drive` does, with a ``do`` to await; a cancel ends it, even one that ``do`` swallows."""
-    task = asyncio.current_task()
-    cancels = task.cancelling() if task else 0
+    """Do what :func:`drive` does, with a ``do`` to await."""
     try:
         effect = next(steps)
         while True:
             try:
                 reply = await do(effect)
-                if task and task.cancelling() > cancels:  # lost in the wait_for of Python 3.11
-                    raise asyncio.CancelledError
             except (RedisError, OSError) as error:
                 effect = steps.throw(error)
             else:

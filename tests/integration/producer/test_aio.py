@@ -117,6 +117,41 @@ def test_a_few_messages_of_map_go_in_one_round_trip(url: str, image: bytes) -> N
     assert len({headers["id"] for headers, _, _ in worker.seen}) == len(worker.seen) == 81
 
 
+def test_an_image_of_a_slow_source_is_sent_before_the_next_is_asked_for(
+    url: str, worker: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a camera that gives its next picture once the last has reached a worker, then it can go on for ever."""
+
+    async def camera() -> AsyncIterator[bytes]:
+        for number in range(30):
+            await until(lambda number=number: len(worker.seen) == number)
+            yield PICTURE
+
+    async def main() -> None:
+        async with AsyncClient(url) as client:
+            assert len([one async for one in client.map(camera(), window=64)]) == 30
+
+    monkeypatch.setattr(intake, "AT_ONCE_S", 0.0)  # however fast this machine is
+    asyncio.run(main())
+
+
+def test_a_source_that_gives_up_its_own_waiting_goes_on(url: str, worker: StandIn) -> None:
+    """Given a source that cancels its task to end a wait, as code before Python 3.11 does, then it and map go on."""
+
+    async def impatient() -> AsyncIterator[bytes]:
+        yield PICTURE
+        asyncio.current_task().cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        yield PICTURE
+
+    async def main() -> list[int]:
+        async with AsyncClient(url) as client:
+            return [one.index async for one in client.map(impatient()) if one.result]
+
+    assert asyncio.run(main()) == [0, 1]
+
+
 @pytest.mark.usefixtures("together")
 def test_of_a_few_that_find_no_room_each_is_refused_by_itself(url: str, redis: Redis) -> None:
     """Given room for three of eight, then five are refused, and the three stay."""

@@ -13,6 +13,14 @@ from producer.images import Picture, describe, read
 from producer.wire import MAX_IMAGE_BYTES
 
 
+class Exhausted:
+    """A file-like object over an iterator that has nothing more to give."""
+
+    def read(self, _size: int) -> bytes:
+        """Raise StopIteration."""
+        return next(iter(()))
+
+
 def test_paths_bytes_and_files_give_their_bytes(tmp_path: Path) -> None:
     """Given the same bytes in each form, then they are read unchanged, with a name where there is one."""
     path = tmp_path / "photo.jpg"
@@ -51,6 +59,7 @@ def test_an_array_that_is_a_view_is_sent_as_it_looks() -> None:
         ("nul\0byte", "cannot be read"),
         (b"", "empty"),
         (io.StringIO("text"), "'rb'"),
+        (Exhausted(), "cannot be read: StopIteration"),
         (7, "not int"),
         (None, "not NoneType"),
         (np.zeros((4, 4, 3)), "astype"),

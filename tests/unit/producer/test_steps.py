@@ -1,5 +1,6 @@
 """A question that is asked again: what is lost, forgotten or refused."""
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -48,3 +49,17 @@ def test_a_master_that_is_none_any_more_is_waited_for() -> None:
     assert replies == [b"PONG", 1]
     assert [type(effect) for effect in done] == [Ask, Pause, Ask]
     assert done[0] == done[2]
+
+
+def test_an_effect_that_raises_stop_iteration_is_not_the_end() -> None:
+    """Given what a caller brought along that raises it, then that is told, and not taken for the conversation's end."""
+
+    def steps() -> Generator[str, Any, str]:
+        yield "read"
+        return "done"
+
+    def do(_: str) -> Any:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="'read' raised StopIteration"):
+        drive(steps(), do)
