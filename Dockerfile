@@ -8,7 +8,7 @@ RUN python -m venv /opt/fleet \
 
 FROM dependencies AS models
 ARG MODELS="centerface blazeface_short"
-COPY worker/__init__.py worker/assets.py worker/models.py worker/resize.py ./worker/
+COPY worker/__init__.py worker/assets.py worker/models.py worker/model_toml.py worker/resize.py ./worker/
 RUN /opt/fleet/bin/python -c "import sys, pathlib; from worker import models; [models.fetch(name, pathlib.Path('/models')) for name in sys.argv[1:]]" $MODELS
 
 FROM dependencies AS code

@@ -150,6 +150,18 @@ def test_celery_and_openvino_never_meet(module: str) -> None:
         assert "openvino" not in roots
 
 
+def test_the_image_s_stage_that_fetches_models_has_every_module_that_it_imports() -> None:
+    """Given the modules that the Dockerfile copies to fetch models, then they are all that worker.models needs."""
+    text = Path(__file__).parents[2].joinpath("Dockerfile").read_text()
+    (line,) = (line for line in text.splitlines() if line.startswith("COPY worker/__init__.py"))
+    copied = {word.removesuffix(".py").replace("/", ".") for word in line.split()[1:-1]}
+    needed, more = set(), {"worker.models"}
+    while more:
+        needed |= more
+        more = set().union(*(imported(module) & set(TREES) for module in more)) - needed
+    assert copied == {one.replace(".__init__", "") for one in needed} - {"worker"} | {"worker.__init__"}
+
+
 def test_importing_the_client_loads_nothing_heavy() -> None:
     """Given a fresh interpreter, when it imports producer and its command line, then no heavy package is loaded."""
     heavy = {"openvino", "cv2", "numpy", "celery", "kombu"}
