@@ -1,6 +1,6 @@
 """A request on its way: a future that settles when each of its images has an outcome.
 
-Stage: under :mod:`worker.detector`, whose decode threads and OpenVINO's completion threads settle the images.
+Stage: under :mod:`worker.preparing`, whose decode threads and OpenVINO's completion threads settle the images.
 """
 
 import logging

@@ -3,15 +3,12 @@
 Stage: under :mod:`worker.infer_queue`, which starts the requests and looks after them.
 """
 
-import logging
 import queue
 import threading
 import time
 from typing import Any
 
 from worker.inference import Inference, QueueClosedError
-
-logger = logging.getLogger(__name__)
 
 
 class Slot:

@@ -1,13 +1,18 @@
 """What the worker's unit tests share: real networks, compiled once, and the pictures that they look at."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests import photos
+from tests.unit.worker.detectors import PLAN, Open
 from worker import decode, models, network
+from worker.cpu import Plan
+from worker.detector import Detector
 from worker.network import Network
 from worker.settings import Settings
 
@@ -40,3 +45,30 @@ def pictures(samples: Path) -> dict[str, photos.Photo]:
 def decoded(pictures: dict[str, photos.Photo]) -> Callable[[str], decode.Pixels]:
     """Give a good picture's pixels."""
     return functools.cache(lambda name: decode.decode(pictures[name][0], LIMITS))
+
+
+@pytest.fixture
+def start(server: str) -> Iterator[Open]:
+    """Open detectors on the private server; they are closed at the end."""
+    opened: list[Detector] = []
+
+    def begin(*found: Network, plan: Plan = PLAN, **settings: Any) -> Detector:
+        opened.append(Detector(found, Settings(**{"url": server, "requests": 2, **settings}), plan))
+        return opened[-1]
+
+    yield begin
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def connection(server: str) -> Iterator[Redis]:
+    """A connection to the private server."""
+    with Redis.from_url(server) as redis:
+        yield redis
+
+
+@pytest.fixture
+def face(pictures) -> bytes:
+    """A photo with one face, small enough to travel inside of the message."""
+    return pictures["grace_hopper"][0]

@@ -14,7 +14,7 @@ from openvino import opset13 as op
 
 from tests.hazards import networks as tiny
 from tests.hazards.networks import compiled, number_of, tensor
-from tests.hazards.test_infer_queue import LONG, SOON_S
+from tests.hazards.queues import LONG, SOON_S
 from tests.heads import networks
 from tests.waiting import eventually
 from worker import models, network, recognise, resize

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from producer.wire import Options, Result, Tile
 from tests.hazards import networks
 from tests.scenes import Scene, small_faces
 from tests.unit.worker.conftest import Load
+from tests.unit.worker.detectors import PLAN
 from tests.waiting import eventually
 from worker import decode
-from worker.cpu import Plan
 from worker.detecting import Detecting
 from worker.detector import Detector
 from worker.memory import TILED_AT_ONCE
@@ -33,31 +33,14 @@ from worker.model_toml import ModelSpec
 from worker.network import Network
 from worker.outcome import Request
 from worker.preparing import Preparing
-from worker.settings import Settings
 
 SOON_S = 60.0
-
-PLAN = Plan(threads=2, decoders=2, jobs=8, why=())
 
 #: Side of the canvases of :func:`mosaic` in tiles of 32 pixels.
 SMALL = Tile(32, 0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------- helpers
-
-
-@pytest.fixture
-def start(server: str) -> Iterator[Callable[..., Detector]]:
-    """Open detectors on the private server; they are closed at the end."""
-    opened: list[Detector] = []
-
-    def begin(found: Network, **settings: Any) -> Detector:
-        opened.append(Detector([found], Settings(**{"url": server, "requests": 2, **settings}), PLAN))
-        return opened[-1]
-
-    yield begin
-    for one in opened:
-        one.close()
 
 
 def tiny(build: Any) -> Network:
