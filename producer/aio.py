@@ -6,14 +6,13 @@ results come over one pub/sub connection that one task listens to.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, cast
 
 from producer.aiolink import AsyncLink, AsyncPromise
 from producer.answers import Answer, Group, Window
 from producer.dispatch import Rules
-from producer.errors import Cancelled, FleetError, Overloaded
+from producer.errors import Cancelled, FleetError
 from producer.ids import check_job_id, deadline_of
 from producer.images import ImageSource, Picture, read
 from producer.intake import FEW, AsyncIntake
@@ -206,20 +205,9 @@ class AsyncClient:
             self._link.waiting.abandon(window.outstanding())
 
     async def _start(self, groups: list[Group], window: Window, terms: Terms, finished: Finished) -> None:
-        if not groups:
-            return
-        link = self._link
-        sent = await link.run(Together(link.dispatch, link.waiting, window, terms).submit(groups))
-        for group, one in zip(groups, sent, strict=True):
-            if isinstance(one, Overloaded):
-                window.refused(group, one)
-            else:
-                job_id, promise = one
-                promise.add_done_callback(partial(_finish, finished, job_id))
-
-
-def _finish(finished: Finished, job_id: str, ended: AsyncPromise) -> None:
-    finished.put_nowait((job_id, ended.result()))
+        if groups:
+            link = self._link
+            await link.run(Together(link.dispatch, link.waiting, window, terms, finished.put_nowait).submit(groups))
 
 
 async def _arrived(finished: Finished) -> list[tuple[str, Outcome]]:

@@ -8,14 +8,12 @@ import contextlib
 import os
 import weakref
 from collections.abc import Generator, Iterable, Iterator
-from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack
 
 from producer.answers import Answer, Group, Window
 from producer.dispatch import Rules
-from producer.errors import Overloaded
 from producer.ids import check_job_id
 from producer.images import ImageSource, Picture, read
 from producer.intake import FEW, Intake
@@ -188,10 +186,6 @@ class Client:
         link = self._link()
         return link.run(link.dispatch.submit(pictures, terms, link.waiting, many=many))
 
-    def _send_each(self, groups: list[Group], window: Window, terms: Terms) -> list[tuple[str, Promise] | Overloaded]:
-        link = self._link()
-        return link.run(Together(link.dispatch, link.waiting, window, terms).submit(groups))
-
     def _map(self, images: Iterable[ImageSource], window: Window, terms: Terms) -> Generator[Answer, None, None]:
         intake = Intake(images, window)
         finished: Finished = SimpleQueue()
@@ -209,19 +203,9 @@ class Client:
             self._current.waiting.abandon(window.outstanding())
 
     def _start(self, groups: list[Group], window: Window, terms: Terms, finished: Finished) -> None:
-        if not groups:
-            return
-        sent = self._send_each(groups, window, terms)
-        for group, one in zip(groups, sent, strict=True):
-            if isinstance(one, Overloaded):
-                window.refused(group, one)
-            else:
-                job_id, promise = one
-                promise.add_done_callback(partial(_finish, finished, job_id))
-
-
-def _finish(finished: Finished, job_id: str, ended: Promise) -> None:
-    finished.put((job_id, ended.result()))
+        if groups:
+            link = self._link()
+            link.run(Together(link.dispatch, link.waiting, window, terms, finished.put).submit(groups))
 
 
 def _arrived(finished: Finished) -> Iterator[tuple[str, Outcome]]:

@@ -10,7 +10,7 @@ The window counts a job as under way before it is sent. So ``map`` knows of all 
 interrupt comes, and gives them up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
@@ -21,8 +21,9 @@ from producer.dispatch import Dispatch, Parcel
 from producer.errors import Overloaded
 from producer.hooks import begin_sending
 from producer.requests import Terms
+from producer.results import Outcome
 from producer.steps import Steps
-from producer.waiting import F, Waiting
+from producer.waiting import F, Promise, Waiting
 from producer.wire import queue_of
 
 
@@ -35,18 +36,17 @@ class Together(Generic[F]):
         waiting: where the promises are kept.
         window: told of each job before it is sent.
         terms: those of jobs of which there are several (:meth:`producer.requests.Terms.of_many`).
+        tell: called with id and outcome of each job that has ended, on whatever thread hears of it.
     """
 
     dispatch: Dispatch
     waiting: Waiting[F]
     window: Window
     terms: Terms
+    tell: Callable[[tuple[str, Outcome]], None]
 
-    def submit(self, groups: Sequence[Group]) -> Steps[list[tuple[str, F] | Overloaded]]:
-        """Send each group as a job; each is accepted or refused by itself.
-
-        Returns:
-            In their order: id and promise, or the error where there was no room.
+    def submit(self, groups: Sequence[Group]) -> Steps[None]:
+        """Send each group as a job; each is accepted by itself, or refused, of which the window is told.
 
         Raises:
             FleetError: what :meth:`producer.dispatch.Dispatch.submit` raises besides. The window has those that may
@@ -64,7 +64,15 @@ class Together(Generic[F]):
                 if parcel.sent is None:
                     parcel.sending.end(None, error)
             raise
-        return [parcel.sent for parcel in parcels if parcel.sent is not None]
+        for group, parcel in zip(groups, parcels, strict=True):
+            if isinstance(parcel.sent, Overloaded):
+                self.window.refused(group, parcel.sent)
+            elif parcel.sent is not None:
+                job_id, promise = parcel.sent
+                promise.add_done_callback(partial(self._ended, job_id))
+
+    def _ended(self, job_id: str, promise: Promise) -> None:
+        self.tell((job_id, promise.result()))
 
     def _parcel(self, group: Group) -> Parcel[F]:
         return Parcel(group.pictures, self.window.many, begin_sending(), partial(self.window.sent, group=group))

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from producer.clock import ServerClock
 from producer.errors import DeadlineExceeded
@@ -31,6 +31,14 @@ class Promise(Protocol):
 
     def set_result(self, result: Outcome, /) -> None:
         """Give it its outcome."""
+        ...
+
+    def result(self) -> Outcome:
+        """Return its outcome, once it has one."""
+        ...
+
+    def add_done_callback(self, call: Callable[[Any], object], /) -> None:
+        """Have ``call`` called with it once it has an outcome."""
         ...
 
 

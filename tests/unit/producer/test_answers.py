@@ -1,7 +1,7 @@
 """The bookkeeping of ``map``."""
 
 import uuid
-from concurrent.futures import Future
+from queue import SimpleQueue
 
 import pytest
 
@@ -89,15 +89,13 @@ def test_going_on_does_not_list_what_is_under_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Window, "outstanding", lambda window: listed.append(1) or whole(window))
     client = Client("redis://127.0.0.1:1/0", model="m")
 
-    def send(groups: list[Group], window: Window, terms: Terms) -> list[tuple[str, Future[object]]]:
-        promise: Future[object] = Future()
-        promise.set_result(RESULT)
-        sent = [(uuid.uuid4().hex, promise) for _ in groups]
-        for (job_id, _), group in zip(sent, groups, strict=True):
+    def start(groups: list[Group], window: Window, _: Terms, finished: "SimpleQueue[tuple[str, Result]]") -> None:
+        for group in groups:
+            job_id = uuid.uuid4().hex
             window.sent(job_id, group)
-        return sent
+            finished.put((job_id, RESULT))
 
-    monkeypatch.setattr(client, "_send_each", send)
+    monkeypatch.setattr(client, "_start", start)
 
     answers = list(client.map([b"x"] * 50, window=20))
 
