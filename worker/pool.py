@@ -133,7 +133,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
         Celery has just freed all places, so theirs are taken again. Their messages cannot be acknowledged until there
         is a connection, and trying to would end the worker: what ends meanwhile comes back, and is recognised.
+
+        Celery calls this at a shutdown as well, where the connection is there until all jobs have ended.
         """
+        if self._closes:
+            return
         self._freed = 0
         self._finishing.wait_no_more()
         self._engine.drop_connections()

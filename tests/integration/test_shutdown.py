@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.integration.kit import QUEUE, USER_TASKS, Fleet, faces
+from tests.integration.kit import QUEUE, USER_TASKS, USERS, Fleet, faces
 from tests.waiting import eventually
 
 SMALL = [*USER_TASKS, "-c", "2"]
@@ -92,12 +92,25 @@ def test_jobs_that_end_while_draining_are_acknowledged_at_once(fleet: Fleet) -> 
     worker = fleet.start(extra=SMALL)
     quick, slow = fleet.gate().entered(), fleet.gate().entered()
     worker.signal(signal.SIGTERM)
-    eventually(lambda: "Warm shutdown" in worker.log, "the shutdown")
+    eventually(lambda: not worker.is_ready(), "the drain")
     quick.open()
     assert quick.job.get(timeout=30) == "through"
     eventually(lambda: fleet.unacked() == 1, "the acknowledgement")
     worker.kill()
     assert slow.job.state == "PENDING"
+
+
+def test_jobs_that_end_while_draining_are_not_redone(fleet: Fleet) -> None:
+    """Given two jobs at work, when both end while the worker drains, then it ends, and leaves nothing to be done."""
+    worker = fleet.start(extra=SMALL)
+    gates = fleet.gate().entered(), fleet.gate().entered()
+    worker.signal(signal.SIGTERM)
+    eventually(lambda: not worker.is_ready(), "the drain")
+    for gate in gates:
+        gate.open()
+        assert gate.job.get(timeout=30) == "through"
+    assert worker.wait() == 0
+    assert (fleet.unacked(), fleet.queued(USERS)) == (0, 0)
 
 
 def test_time_limits_hold_while_draining(fleet: Fleet) -> None:
