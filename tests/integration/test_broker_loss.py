@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -12,7 +12,7 @@ from celery.result import AsyncResult
 from kombu import Connection
 from redis import Redis
 
-from tests.integration.kit import QUEUE, USER_TASKS, Fleet, Worker, faces, small_picture
+from tests.integration.kit import QUEUE, USER_TASKS, USERS, Fleet, Worker, faces, small_picture
 from tests.servers import Broker
 from tests.waiting import eventually
 from worker.memory import MESSAGES_AT_ONCE
@@ -239,3 +239,26 @@ def test_a_worker_that_is_told_to_end_now_does_so_though_the_server_is_silent(fl
         gate.open()
     assert [gate.job.get(timeout=30) for gate in gates] == ["through"] * 2
     assert [faces(job.get(timeout=30)) for job in waiting] == [1] * 2
+
+
+def restarted(broker: Broker) -> None:
+    """Let the server crash and come back with its data."""
+    broker.kill()
+    broker.start()
+
+
+@pytest.mark.parametrize("outage", [restarted, lambda broker: broker.pause(4.0)], ids=["restarted", "silent"])
+def test_jobs_that_end_in_a_drain_are_not_redone_after_an_outage(
+    fleet: Fleet, broker: Broker, outage: Callable[[Broker], None]
+) -> None:
+    """Given two jobs and a worker that drains, when the server was away, then both are answered and none is left."""
+    worker = fleet.start(extra=TWO_PLACES)
+    gates = fleet.gate().entered(), fleet.gate().entered()
+    worker.signal(signal.SIGTERM)
+    eventually(lambda: not worker.is_ready(), "the drain")
+    outage(broker)
+    for gate in gates:
+        gate.open()
+    assert worker.wait() == 0
+    assert [gate.job.state for gate in gates] == ["SUCCESS"] * 2
+    assert (fleet.unacked(), fleet.queued(USERS)) == (0, 0)
