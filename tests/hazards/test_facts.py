@@ -20,6 +20,9 @@ from tests.hazards.networks import compiled, number_of, tensor
 #: Longest time that something which hangs for ever is watched; what does not hang takes a thousandth of it.
 HANGS_S = 1.0
 
+#: Runs that are cancelled before it counts as harmless; a third spoil the next one on an idle machine.
+CANCELS = 500
+
 
 def test_e1_a_callback_that_raises_ends_the_process():
     """AsyncInferQueue raises the callback's error at a later start, and then std::terminate is called."""
@@ -98,21 +101,24 @@ def test_e7_a_cancelled_run_leaves_its_shapes_to_the_next():
         return request.get_output_tensor(0).data.shape[0]
 
     count_rows(5)
-    began = time.monotonic()
-    assert count_rows(5) == 5
-    whole_s = time.monotonic() - began
-    spoiled = 0
-    for part in range(1, 10):
+    longest_s = 0.0
+    for _ in range(3):
+        began = time.monotonic()
+        assert count_rows(5) == 5
+        longest_s = max(longest_s, time.monotonic() - began)
+    for attempt in range(CANCELS):
         assert count_rows(2) == 2
         request.start_async({0: tensor(1, nonzero=5)})
-        time.sleep(whole_s * part / 10)  # into the middle of the run
+        time.sleep(longest_s * (attempt % 50) / 50)  # into the middle of the run, wherever on this machine that is
         request.cancel()
         try:
             request.wait()
         except RuntimeError:
-            spoiled += count_rows(2) != 2
+            if count_rows(2) != 2:
+                break
         assert count_rows(3) == 3  # another shape sets it right
-    assert spoiled > 0, "a cancelled run left nothing behind"
+    else:
+        pytest.fail(f"{CANCELS} cancelled runs left nothing behind")
 
 
 @in_child
