@@ -1,8 +1,9 @@
 """Whether a worker that finds a CPU quota of one core does as well as one that was given one thread by hand.
 
 Stage: beside the bench, for docs/performance.md: ``python -m benchmarks.quota``. The quota is a control group's, as a
-container with ``cpus: 1`` has one; making it needs root on Linux. Three arrangements take turns: the quota, found; the
-core and the thread given by hand; the quota with a thread for each core of the host, as OpenVINO alone would start.
+container with ``cpus: 1`` has one; making it needs root on Linux. Three workers live throughout and take turns: one
+that finds the quota; one with one core and one thread by hand; one under the quota with a thread for each core of the
+host, as OpenVINO alone would start.
 """
 
 import os
@@ -25,34 +26,46 @@ V1, V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
 PERIOD_US = 100_000
 
 
+BY_HAND = "one core and thread by hand"
+
+
 @click.command()
 @click.option("--model", default="centerface", show_default=True)
-@click.option("--images", default=300, show_default=True)
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--images", default=80, show_default=True, help="Per turn; of a few seconds at most.")
+@click.option("--rounds", default=15, show_default=True)
 def main(*, model: str, images: int, rounds: int) -> None:
-    """Print images per second and latencies of the three."""
+    """Print images per second of the three, and of the one by hand in the turn beside it."""
     store = settings.load().model_store
     models.fetch(model, store)
     photos = [path.read_bytes() for path in samples()]
     every = str(os.cpu_count() or 1)
     ways = {
         "quota of one core, found": (True, {}),
-        "one core and thread by hand": (False, {"FLEET_THREADS": "1"}),
+        BY_HAND: (False, {"FLEET_THREADS": "1"}),
         f"quota, {every} threads, {every} streams": (True, {"FLEET_STREAMS": every, "FLEET_DECODERS": every}),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
-    with _group() as procs:
+    with ExitStack() as stack:
+        clients = {}
+        for number, (name, (limited, environ)) in enumerate(ways.items()):
+            procs = stack.enter_context(_group(number)) if limited else None
+            said = {"FLEET_MODELS": model, "FLEET_MODEL_STORE": str(store), **environ}
+            clients[name] = stack.enter_context(_worker(procs, said))
+            _serve(clients[name], photos, images)
         for _ in range(rounds):
-            for name, (limited, environ) in ways.items():
-                said = {"FLEET_MODELS": model, "FLEET_MODEL_STORE": str(store), **environ}
-                found[name].append(_rate(procs if limited else None, said, photos, images))
-    by_hand = found["one core and thread by hand"]
+            for name, client in clients.items():
+                _serve(client, photos, 8)
+                spent = cost.of(lambda client=client: _serve(client, photos, images), {}).seconds
+                found[name].append(images / spent)
     for name, rates in found.items():
-        times = statistics.median(one / other for one, other in zip(rates, by_hand, strict=True))
-        click.echo(f"{name:32} {statistics.median(rates):6.1f} images/s, {times:.2f} of one thread by hand")
+        ratios = [one / other for one, other in zip(rates, found[BY_HAND], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if rounds > 1 else ratios * 3
+        times = f"{middle:.2f} of one thread by hand, half of the rounds {low:.2f} to {high:.2f}"
+        click.echo(f"{name:32} {statistics.median(rates):6.1f} images/s, {times}")
 
 
-def _rate(procs: Path | None, environ: Mapping[str, str], photos: list[bytes], images: int) -> float:
+@contextmanager
+def _worker(procs: Path | None, environ: Mapping[str, str]) -> Iterator[Client]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-quota-")))
         url = stack.enter_context(embedded.server())
@@ -64,9 +77,7 @@ def _rate(procs: Path | None, environ: Mapping[str, str], photos: list[bytes], i
         else:
             procs.write_text(str(worker.pid), encoding="ascii")
         local.await_ready([worker], [sign])
-        client = stack.enter_context(Client(url))
-        _serve(client, photos, images // 5)
-        return images / cost.of(lambda: _serve(client, photos, images), {"worker": [worker.pid]}).seconds
+        yield stack.enter_context(Client(url))
 
 
 def _serve(client: Client, photos: list[bytes], count: int) -> None:
@@ -75,10 +86,10 @@ def _serve(client: Client, photos: list[bytes], count: int) -> None:
 
 
 @contextmanager
-def _group() -> Iterator[Path]:
+def _group(number: int) -> Iterator[Path]:
     """Make a control group of one core, of the first or second kind; give the file that takes processes."""
     first = (V1 / "cpu.cfs_quota_us").exists()
-    group = (V1 if first else V2) / f"fleet-quota-{os.getpid()}"
+    group = (V1 if first else V2) / f"fleet-quota-{os.getpid()}-{number}"
     try:
         group.mkdir()
         if first:

@@ -153,14 +153,19 @@ def _webp_and_bmp(photo: Image.Image) -> dict[str, bytes]:
 
 
 def _exif(upright: Image.Image) -> dict[str, bytes]:
-    def stored(orientation: int, form: str) -> bytes:
-        how = _STORED_AS[orientation]
-        exif = Image.Exif()
-        exif[_ORIENTATION] = orientation
-        return _encode(upright if how is None else upright.transpose(how), form, exif=exif, quality=92)
+    others = {f"exif_6_{form.lower()}": _stored_as(upright, 6, form) for form in ("PNG", "WEBP")}
+    return _turned(upright) | others
 
-    jpegs = {f"exif_{orientation}": stored(orientation, "JPEG") for orientation in _STORED_AS}
-    return jpegs | {"exif_6_png": stored(6, "PNG"), "exif_6_webp": stored(6, "WEBP")}
+
+def _turned(upright: Image.Image) -> dict[str, bytes]:
+    return {f"exif_{orientation}": _stored_as(upright, orientation, "JPEG") for orientation in _STORED_AS}
+
+
+def _stored_as(upright: Image.Image, orientation: int, form: str) -> bytes:
+    how = _STORED_AS[orientation]
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    return _encode(upright if how is None else upright.transpose(how), form, exif=exif, quality=92)
 
 
 def _huge(photo: Image.Image) -> bytes:

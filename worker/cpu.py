@@ -83,7 +83,7 @@ def arrangement(together: Sequence[float], apart: Sequence[float], cores: int) -
     """Say which arrangement a measurement speaks for; only what nearly all rounds agree on counts.
 
     Args:
-        together: images per second of one process with several streams, round by round.
+        together: how fast one process with several streams is, round by round, in any unit.
         apart: of one process a core with one stream each, in the same rounds.
         cores: how many those are.
     """

@@ -41,6 +41,17 @@ def of(work: Callable[[], object], roles: Mapping[str, Sequence[int]]) -> Cost:
     return Cost(seconds, cpu_s, memory, max(0.0, others))
 
 
+def together(costs: Sequence[Cost]) -> Cost:
+    """Give the cost of stretches of the same processes as if they were one."""
+    seconds = sum(one.seconds for one in costs)
+    return Cost(
+        seconds,
+        {role: sum(one.cpu_s[role] for one in costs) for role in costs[0].cpu_s},
+        max(one.memory_bytes for one in costs),
+        sum(one.others * one.seconds for one in costs) / seconds,
+    )
+
+
 def _families(pids: Sequence[int]) -> list[psutil.Process]:
     heads = [psutil.Process(pid) for pid in pids]
     return heads + [child for head in heads for child in head.children(recursive=True)]

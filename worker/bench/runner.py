@@ -1,11 +1,15 @@
 """Runs contenders in turn, several rounds, and keeps every figure.
 
 Stage: the middle of the bench. Neighbours: :mod:`worker.bench.contender` before, :mod:`worker.bench.summary` after.
-Each contender is started for its turn and stopped after it, so that none runs beside another; each round begins with
-another one, so that a slow minute of the host does not hit the same one each time.
+
+The first contender is the yardstick. It lives for a whole round, and in each contender's turn the two serve by turns,
+a few seconds each: a host that others share is faster and slower for seconds at a time, which then hits both alike, and
+their ratio stays. The others are started for their turn and stopped after it; each round begins with another one.
+The yardstick has a turn beside itself too: how far from 1 it comes out is the noise of the method.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from worker.bench import cost
@@ -15,6 +19,11 @@ from worker.bench.task import Task
 
 #: Part of a turn's images that warms up.
 WARM = 0.2
+
+#: Pieces that a turn is cut into, even in number so that each of the two begins half of them, and images of each at
+#: least: to fill and to empty all stages must not count for much.
+PIECES = 4
+LEAST_PIECE = 150
 
 #: Most images asked for one by one, for the latency of an idle server, and part of a turn's images.
 ALONE = 60
@@ -27,14 +36,22 @@ MOST_SCORE = 0.03
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What some images cost, and how long each of some others took that were asked for one by one."""
+
+    cost: cost.Cost
+    alone_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One contender's figures of one round."""
+    """One contender's figures of one round, and the yardstick's for as many images in the same minute."""
 
     kind: Kind
     round: int
     images: int
-    cost: cost.Cost
-    alone_s: tuple[float, ...]
+    own: Served
+    yardstick: Served
 
 
 def run(
@@ -44,36 +61,60 @@ def run(
 
     Args:
         task: what is measured.
-        contenders: the first one's answers are what the others' must be.
+        contenders: the first is the yardstick, and its answers are what the others' must be.
         images: per turn, after warming up.
         rounds: how many.
         tell: is told in a line what goes on, and why a contender is left out.
+
+    Raises:
+        ContenderError: the yardstick does not run.
     """
-    expected: Sequence[Answer] | None = None
+    first = contenders[0]
     out: set[str] = set()
     for number in range(rounds):
-        shift = number % len(contenders) if number else 0
-        for one in [*contenders[shift:], *contenders[:shift]]:
-            if one.kind.name in out:
-                continue
-            tell(f"round {number + 1} of {rounds}: {one.kind.name}")
-            try:
-                with one.open(task) as running:
-                    if number == 0:
-                        answers = running.answers()
-                        expected = answers if expected is None else expected
-                        check(one.kind.name, answers, expected)
-                    yield _turn(one.kind, running, number, images)
-            except ContenderError as error:
-                out.add(one.kind.name)
-                tell(f"{one.kind.name} is left out: {error}")
+        shift = number % len(contenders)
+        with first.open(task) as yardstick:
+            expected = yardstick.answers()
+            _warm_up(yardstick, images)
+            for one in [*contenders[shift:], *contenders[:shift]]:
+                if one.kind.name in out:
+                    continue
+                tell(f"round {number + 1} of {rounds}: {one.kind.name}")
+                try:
+                    with nullcontext(yardstick) if one is first else one.open(task) as running:
+                        if number == 0:
+                            check(one.kind.name, running.answers(), expected)
+                        _warm_up(running, images)
+                        own, beside = _by_turns(running, yardstick, images)
+                        yield Turn(one.kind, number, images, own, beside)
+                except ContenderError as error:
+                    if one is first:
+                        raise
+                    out.add(one.kind.name)
+                    tell(f"{one.kind.name} is left out: {error}")
 
 
-def _turn(kind: Kind, running: Running, number: int, images: int) -> Turn:
+def _warm_up(running: Running, images: int) -> None:
     running.serve(max(1, int(images * WARM)))
-    alone = tuple(running.alone(min(ALONE, max(5, int(images * ALONE_PART)))))
-    measured = cost.of(lambda: running.serve(images), running.processes())
-    return Turn(kind, number, images, measured, alone)
+
+
+def _by_turns(own: Running, yardstick: Running, images: int) -> tuple[Served, Served]:
+    """Have both serve ``images`` each, in pieces that alternate; who begins changes with each, as in ABBA."""
+    pieces = max(1, min(PIECES, images // LEAST_PIECE // 2 * 2))
+    sizes = [images // pieces + (number < images % pieces) for number in range(pieces)]
+    alone = min(ALONE, max(5, int(images * ALONE_PART)))
+    both = (own, yardstick)
+    asked = [tuple(one.alone(alone)) for one in both]
+    costs: tuple[list[cost.Cost], list[cost.Cost]] = ([], [])
+    for number, size in enumerate(sizes):
+        for which in (0, 1) if number % 2 == 0 else (1, 0):
+            costs[which].append(_serve(both[which], size))
+    first, second = (Served(cost.together(spent), alone_s) for spent, alone_s in zip(costs, asked, strict=True))
+    return first, second
+
+
+def _serve(running: Running, images: int) -> cost.Cost:
+    return cost.of(lambda: running.serve(images), running.processes())
 
 
 def check(name: str, answers: Sequence[Answer], expected: Sequence[Answer]) -> None:

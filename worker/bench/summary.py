@@ -4,12 +4,12 @@ Stage: between :mod:`worker.bench.runner` and :mod:`worker.bench.report`, :mod:`
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from worker.bench.contender import Kind
-from worker.bench.runner import Turn
+from worker.bench.runner import Served, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +19,30 @@ class Line:
     Attributes:
         kind: what it is.
         rates: images per second of each round, in order.
+        ratios: the same, of the yardstick's in the same minute. The yardstick's own say how large the noise is.
         cpu_ms: CPU milliseconds an image by role.
         busy: cores that its own processes kept busy.
         others: cores that the rest of the host kept busy.
         memory_mb: of its processes, the client's left out.
         p50_ms: of images asked for one by one.
         p99_ms: likewise.
+        more_cpu_ms: CPU milliseconds an image over the yardstick's in the same minute.
+        more_p50_ms: likewise.
+        more_p99_ms: likewise.
     """
 
     kind: Kind
     rates: tuple[float, ...]
+    ratios: tuple[float, ...]
     cpu_ms: dict[str, float]
     busy: float
     others: float
     memory_mb: float
     p50_ms: float
     p99_ms: float
+    more_cpu_ms: float
+    more_p50_ms: float
+    more_p99_ms: float
 
     @property
     def rate(self) -> float:
@@ -46,19 +54,24 @@ class Line:
         """CPU milliseconds an image of all roles together."""
         return sum(self.cpu_ms.values())
 
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as the yardstick it is."""
+        return statistics.median(self.ratios)
+
     def differs_from(self, other: "Line") -> bool:
         """Whether the difference is more than the noise: in nearly all rounds the same one was faster."""
-        pairs = list(zip(self.rates, other.rates, strict=False))
+        pairs = list(zip(self.ratios, other.ratios, strict=False))
         faster = sum(one > two for one, two in pairs)
         return len(pairs) >= 3 and (faster <= len(pairs) // 5 or faster >= len(pairs) - len(pairs) // 5)
 
     def times(self, other: "Line") -> float:
-        """How many times as fast it is: the median of the rounds' ratios, which a slow minute moves less."""
-        return statistics.median(one / two for one, two in zip(self.rates, other.rates, strict=False))
+        """How many times as fast it is: the median of the rounds, each measured by the yardstick."""
+        return statistics.median(one / two for one, two in zip(self.ratios, other.ratios, strict=False))
 
     def to_json(self) -> dict[str, Any]:
         """Give all of it as plain JSON."""
-        return asdict(self) | {"rate": self.rate, "total_ms": self.total_ms}
+        return asdict(self) | {"rate": self.rate, "ratio": self.ratio, "total_ms": self.total_ms}
 
 
 def summarise(turns: Iterable[Turn]) -> list[Line]:
@@ -66,21 +79,38 @@ def summarise(turns: Iterable[Turn]) -> list[Line]:
     by_name: dict[str, list[Turn]] = {}
     for turn in turns:
         by_name.setdefault(turn.kind.name, []).append(turn)
-    return [_line(one) for one in by_name.values()]
+    return [_line(sorted(one, key=lambda turn: turn.round)) for one in by_name.values()]
 
 
 def _line(turns: list[Turn]) -> Line:
-    roles = sorted({role for turn in turns for role in turn.cost.cpu_s})
-    alone = sorted(seconds * 1000 for turn in turns for seconds in turn.alone_s)
+    costs, median = [turn.own.cost for turn in turns], statistics.median
+    alone, beside = (_sorted_ms(turns, of) for of in (lambda turn: turn.own, lambda turn: turn.yardstick))
     return Line(
         kind=turns[0].kind,
-        rates=tuple(turn.images / turn.cost.seconds for turn in sorted(turns, key=lambda one: one.round)),
+        rates=tuple(turn.images / turn.own.cost.seconds for turn in turns),
+        ratios=tuple(turn.yardstick.cost.seconds / turn.own.cost.seconds for turn in turns),
         cpu_ms={
-            role: statistics.median(turn.cost.cpu_s[role] / turn.images * 1000 for turn in turns) for role in roles
+            role: median(turn.own.cost.cpu_s[role] / turn.images * 1000 for turn in turns)
+            for role in sorted(costs[0].cpu_s)
         },
-        busy=statistics.median(sum(turn.cost.cpu_s.values()) / turn.cost.seconds for turn in turns),
-        others=statistics.median(turn.cost.others for turn in turns),
-        memory_mb=statistics.median(turn.cost.memory_bytes for turn in turns) / 1e6,
-        p50_ms=statistics.median(alone),
-        p99_ms=alone[min(len(alone) - 1, int(len(alone) * 0.99))],
+        busy=median(sum(one.cpu_s.values()) / one.seconds for one in costs),
+        others=median(one.others for one in costs),
+        memory_mb=median(one.memory_bytes for one in costs) / 1e6,
+        p50_ms=median(alone),
+        p99_ms=_p99(alone),
+        more_cpu_ms=median((_cpu_s(turn.own) - _cpu_s(turn.yardstick)) / turn.images * 1000 for turn in turns),
+        more_p50_ms=median(alone) - median(beside),
+        more_p99_ms=_p99(alone) - _p99(beside),
     )
+
+
+def _sorted_ms(turns: Iterable[Turn], of: Callable[[Turn], Served]) -> list[float]:
+    return sorted(seconds * 1000 for turn in turns for seconds in of(turn).alone_s)
+
+
+def _p99(ordered: Sequence[float]) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+
+
+def _cpu_s(served: Served) -> float:
+    return sum(served.cost.cpu_s.values())

@@ -41,17 +41,18 @@ def large(samples: Path) -> dict[str, bytes]:
     crowd, grace = photos.crowd(samples), Image.open(samples / "grace_hopper.jpg").convert("RGB")
     astronaut = Image.open(samples / "astronaut.png").convert("RGB")
     upright = {"crowd": crowd, "grace": grace, "astronaut": astronaut, "portrait": astronaut.crop((80, 0, 380, 500))}
-    found = {name: photos._encode(_enlarged(picture), "JPEG", quality=90) for name, picture in upright.items()}
-    found["progressive"] = photos._encode(_enlarged(grace), "JPEG", quality=90, progressive=True)
-    found["grey"] = photos._encode(_enlarged(grace).convert("L"), "JPEG", quality=90)
-    return found | {name: data for name, data in photos._exif(_enlarged(grace)).items() if name[-1].isdigit()}
+    enlarged = {name: _enlarged(picture) for name, picture in upright.items()}
+    found = {name: photos._encode(picture, "JPEG", quality=90) for name, picture in enlarged.items()}
+    found["progressive"] = photos._encode(enlarged["grace"], "JPEG", quality=90, progressive=True)
+    found["grey"] = photos._encode(enlarged["grace"].convert("L"), "JPEG", quality=90)
+    return found | photos._turned(enlarged["grace"])
 
 
 def _enlarged(picture: Image.Image) -> Image.Image:
     times = math.sqrt(MEGAPIXELS / (picture.width * picture.height))
     width, height = (round(side * times) // 8 * 8 + 3 for side in picture.size)
     pixels = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
-    grain = np.random.default_rng(3).normal(0, 4, pixels.shape).astype(np.int16)
+    grain = (np.random.default_rng(3).standard_normal(pixels.shape, np.float32) * 4).astype(np.int16)
     return Image.fromarray(np.uint8(np.clip(pixels + grain, 0, 255)))
 
 

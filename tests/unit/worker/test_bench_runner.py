@@ -1,0 +1,133 @@
+"""Contenders take turns with the limit, which is their yardstick, and what fails is left out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import pytest
+
+from worker.bench import runner, summary
+from worker.bench.contender import ContenderError, Kind
+from worker.bench.cost import Cost
+from worker.bench.engine import Answer
+from worker.bench.runner import Served, Turn
+from worker.bench.task import Task
+
+#: No fake looks at it.
+TASK = cast("Task", object())
+
+BOX = [0, 0.90, 10.0, 10.0, 110.0, 110.0]
+
+
+class Fake:
+    """A contender that notes what is asked of it; ``breaks`` when it has served that many times."""
+
+    def __init__(self, name: str, noted: list[str], *, box: Sequence[float] = BOX, breaks: int = 1000) -> None:
+        self.kind = Kind(name, "any")
+        self._noted = noted
+        self._box = box
+        self._left = breaks
+
+    @contextmanager
+    def open(self, task: Task) -> Iterator["Fake"]:
+        """Start and stop."""
+        self._noted.append(f"+{self.kind.name}")
+        yield self
+        self._noted.append(f"-{self.kind.name}")
+
+    def serve(self, count: int) -> None:
+        """Note it."""
+        self._noted.append(f"{self.kind.name} {count}")
+        self._left -= 1
+        if self._left < 0:
+            raise ContenderError(f"{self.kind.name} broke")
+
+    def alone(self, count: int) -> Sequence[float]:
+        """Answer each in 10 ms."""
+        return [0.01] * count
+
+    def answers(self) -> Sequence[Answer]:
+        """Find one box."""
+        return [[self._box]]
+
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        """There are none."""
+        return {}
+
+
+def test_each_has_its_turn_beside_the_limit() -> None:
+    """Given two rounds, then each serves beside a limit that lives for a round, and the order moves on."""
+    noted: list[str] = []
+    limit, other = Fake("limit", noted), Fake("other", noted)
+    turns = list(runner.run(TASK, [limit, other], images=300, rounds=2, tell=noted.append))
+
+    assert [(turn.kind.name, turn.round, turn.images) for turn in turns] == [
+        ("limit", 0, 300), ("other", 0, 300), ("other", 1, 300), ("limit", 1, 300),
+    ]  # fmt: skip
+    assert all(len(turn.own.alone_s) == len(turn.yardstick.alone_s) == 60 for turn in turns)
+    second = noted[noted.index("-limit") + 1 :]
+    pieces = ["other 150", "limit 150", "limit 150", "other 150"]
+    assert second == [
+        "+limit", "limit 60",
+        "round 2 of 2: other", "+other", "other 60", *pieces, "-other",
+        "round 2 of 2: limit", "limit 60", *["limit 150"] * 4, "-limit",
+    ]  # fmt: skip
+
+
+def test_pieces_make_up_the_turn() -> None:
+    """Given numbers that do not divide, then every image is served once; a short turn is one piece."""
+    for images, pieces in ((40, [40]), (299, [299]), (501, [251, 250]), (1001, [251, 250, 250, 250])):
+        noted: list[str] = []
+        list(runner.run(TASK, [Fake("limit", noted), Fake("other", noted)], images=images, rounds=1, tell=str))
+        served = [int(one.split()[1]) for one in noted if one.startswith("other ")]
+        assert served[1:] == pieces
+
+
+def test_who_fails_is_left_out_and_told_of() -> None:
+    """Given one that breaks in the second round and one that finds another box, then the others go on."""
+    told: list[str] = []
+    weak, wrong = Fake("weak", [], breaks=2), Fake("wrong", [], box=[1, *BOX[1:]])
+    listed = [Fake("limit", []), weak, wrong, Fake("good", [])]
+    turns = list(runner.run(TASK, listed, images=40, rounds=3, tell=told.append))
+
+    rounds = {name: [turn.round for turn in turns if turn.kind.name == name] for name in ("limit", "weak", "good")}
+    assert rounds == {"limit": [0, 1, 2], "weak": [0], "good": [0, 1, 2]}
+    left_out = [line for line in told if "left out" in line]
+    assert left_out[0].startswith("wrong is left out: On photo 1 it finds")
+    assert left_out[1:] == ["weak is left out: weak broke"]
+
+
+def test_without_the_limit_there_is_nothing_to_measure_by() -> None:
+    """Given a limit that breaks, then the run ends with its error instead of leaving all others out."""
+    with pytest.raises(ContenderError, match="limit broke"):
+        list(runner.run(TASK, [Fake("limit", [], breaks=0), Fake("other", [])], images=40, rounds=1, tell=str))
+
+
+def test_ratios_go_by_the_limit_of_the_same_seconds() -> None:
+    """Given a host that halves its speed in the second round, then ratios and costs are as in the first."""
+
+    def turn(name: str, number: int, seconds: float, cpu_s: float, alone_ms: float) -> Turn:
+        slow = number + 1.0
+        own = Served(Cost(seconds * slow, {"worker": cpu_s, "client": 0.1}, 0, 0.0), (alone_ms / 1000,))
+        beside = Served(Cost(1.0 * slow, {"worker": 2.0, "client": 0.0}, 0, 0.0), (0.010,))
+        return Turn(Kind(name, "any"), number, 100, own, beside)
+
+    fast = [turn("fast", number, 0.5, 2.1, 12.0) for number in (1, 0)]
+    even = [turn("even", number, 1.0, 2.9, 11.0) for number in (0, 1)]
+    one, other = summary.summarise([*fast, *even])
+
+    assert one.ratios == (2.0, 2.0)
+    assert one.times(other) == 2.0
+    assert one.rates == (200.0, 100.0)
+    assert one.more_cpu_ms == pytest.approx(2.0)
+    assert one.more_p50_ms == pytest.approx(2.0)
+    assert other.cpu_ms == pytest.approx({"client": 1.0, "worker": 29.0})
+
+
+def test_a_contender_with_other_boxes_is_refused() -> None:
+    """Given answers, then rounding passes and a missing, moved or renamed box does not."""
+    wanted = [[[0, 0.90, 10.0, 10.0, 110.0, 110.0]], []]
+    runner.check("near", [[[0, 0.91, 11.0, 10.0, 111.0, 110.0]], []], wanted)
+    for found in ([], [[0, 0.9, 60.0, 10.0, 160.0, 110.0]], [[1, 0.9, 10.0, 10.0, 110.0, 110.0]]):
+        with pytest.raises(ContenderError, match="On photo 1"):
+            runner.check("far", [found, []], wanted)
