@@ -34,7 +34,7 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
-# All figures of README: one to two hours on a quiet machine. BENCH="--rounds 2 --seconds 1" for a quick look.
+# All figures of README: about two hours on a quiet machine. BENCH="--rounds 2 --seconds 1" for a quick look.
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks --model centerface $(BENCH)
 	$(BIN)/python -m benchmarks --model blazeface_short $(BENCH)

@@ -25,7 +25,11 @@ RESULTS = Path("benchmarks/results")
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--count", type=click.IntRange(1), help="Images per turn; by default what takes about --seconds.")
 @click.option(
-    "--seconds", type=click.FloatRange(0.5), default=10.0, show_default=True, help="About how long a turn is."
+    "--seconds",
+    type=click.FloatRange(0.5),
+    default=10.0,
+    show_default=True,
+    help="How long each serves in a turn, about.",
 )
 @click.option("--only", multiple=True, help="Part of a contender's name, or its group; may be given more than once.")
 def main(  # noqa: PLR0913 - a command has its options

@@ -22,10 +22,9 @@ from celery.exceptions import CeleryError
 from redis import Redis
 
 from benchmarks import processes
-from worker import embedded
 from worker.bench.contender import Contender, ContenderError, Kind
 from worker.bench.engine import Answer
-from worker.bench.fleet import WINDOW
+from worker.bench.fleet import WINDOW, server
 from worker.bench.task import Task
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +58,7 @@ def served(command: Sequence[str], task: Task, environ: Mapping[str, str]) -> It
     """Run a server, and ``command`` that serves the task ``detect`` from its queue ``celery``."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-bench-")))
-        url = stack.enter_context(embedded.server())
+        url = stack.enter_context(server())
         log = stack.enter_context((folder / "worker.log").open("wb"))
         shared = {"BENCH_TASK": str(task.folder), "BENCH_URL": url, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
         worker = subprocess.Popen(

@@ -87,16 +87,28 @@ class Http:
         self._threads.shutdown()
 
     def _ask(self, body: bytes) -> Answer:
-        connection = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._own.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        connection.request("POST", self._path, body, self._headers)
-        reply = connection.getresponse()
-        content = reply.read()
+        reply, content = self._post(body)
         if reply.status != http.client.OK:
             raise ContenderError(f"The server answered {reply.status}: {content[:200]!r}.")
         answer: Answer = json.loads(content)
         return answer
+
+    def _post(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+        """Ask on this thread's connection; on a new one if the server has closed it meanwhile, as servers do."""
+        for connection in (getattr(self._own, "connection", None), None):
+            if connection is None:
+                connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)  # noqa: PLW2901
+            try:
+                connection.request("POST", self._path, body, self._headers)
+                reply = connection.getresponse()
+                content = reply.read()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                problem = error
+                continue
+            self._own.connection = connection
+            return reply, content
+        raise ContenderError(f"The server did not answer: {problem!r}.")
 
     def _time_one(self, body: bytes) -> float:
         began = time.perf_counter()

@@ -23,7 +23,7 @@ def draw(json_path: Path) -> Path:
     found = json.loads(json_path.read_text(encoding="utf-8"))
     lines = found["contenders"][::-1]
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 1.4 + 0.34 * len(lines)), sharey=True)
-    _rates(left, lines)
+    _ratios(left, lines)
     _costs(right, lines)
     figure.suptitle(f"{found['model']}: {found['cores_used']} cores of {found['host']['processor']}")
     figure.tight_layout()
@@ -33,14 +33,14 @@ def draw(json_path: Path) -> Path:
     return path
 
 
-def _rates(axes: Axes, lines: list[dict[str, Any]]) -> None:
+def _ratios(axes: Axes, lines: list[dict[str, Any]]) -> None:
     """Bars to the median; whiskers from the slowest round to the fastest."""
     names = [line["kind"]["name"] + ("" if line["kind"]["durable"] else " *") for line in lines]
-    rates = [line["rate"] for line in lines]
-    low = [line["rate"] - min(line["rates"]) for line in lines]
-    high = [max(line["rates"]) - line["rate"] for line in lines]
-    axes.barh(names, rates, xerr=[low, high], color=[GROUPS[line["kind"]["group"]] for line in lines], capsize=2)
-    axes.set_xlabel("images per second (* nothing is kept if the process dies)")
+    ratios = [line["ratio"] for line in lines]
+    low = [line["ratio"] - min(line["ratios"]) for line in lines]
+    high = [max(line["ratios"]) - line["ratio"] for line in lines]
+    axes.barh(names, ratios, xerr=[low, high], color=[GROUPS[line["kind"]["group"]] for line in lines], capsize=2)
+    axes.set_xlabel("images per second, of the limit in the same seconds (* nothing is kept if the process dies)")
 
 
 def _costs(axes: Axes, lines: list[dict[str, Any]]) -> None:

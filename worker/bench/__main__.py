@@ -33,8 +33,18 @@ _KINDS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
     help="Folder with photos, or one photo; sample photos without it.",
 )
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Turns of each contender.")
-@click.option("--count", type=click.IntRange(1), help="Images per turn; by default what takes about --seconds.")
-@click.option("--seconds", type=click.FloatRange(0.5), default=5.0, show_default=True, help="About how long a turn is.")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    help="Images per turn, and as many of the limit beside it; by default what takes about --seconds.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.5),
+    default=5.0,
+    show_default=True,
+    help="About how long each contender serves in a turn; the limit serves as long beside it.",
+)
 @click.option("--only", multiple=True, help="Part of a contender's name, or its group; may be given more than once.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
 def main(  # noqa: PLR0913, PLR0917 - a command has its options
@@ -49,9 +59,9 @@ def main(  # noqa: PLR0913, PLR0917 - a command has its options
     """Measure a network with your own photos on this host, and say what limits it.
 
     Runs one process without a queue (the limit), three servers (synchronous, start and wait, asynchronous) and fleets
-    of 1, 2 and 4 workers in turn, several times, and prints a table and what it means.
+    of 1, 2 and 4 workers in turn, several times, each beside the limit; prints a table and what it means.
     """
-    console = Console(width=max(Console().width, 140))
+    console = Console(width=max(Console().width, 150))
     signal.signal(signal.SIGTERM, as_exit)
     try:
         chosen = settings.load()

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -18,7 +19,8 @@ class Cost:
     Attributes:
         seconds: wall time.
         cpu_s: CPU seconds by role: ``client``, ``worker``, ``redis``.
-        memory_bytes: proportional set size of all processes but this one, at the end.
+        memory_bytes: of all processes but this one, at the end: what is not of files, and of files as much as the one
+            that has most of them, whoever else maps them.
         others: cores that all other processes of the host kept busy meanwhile; the system's own work included.
     """
 
@@ -37,7 +39,7 @@ def of(work: Callable[[], object], roles: Mapping[str, Sequence[int]]) -> Cost:
     seconds = time.perf_counter() - began
     cpu_s = {role: _cpu_s(members) - before[role] for role, members in families.items()}
     others = (_host_s() - host_before - sum(cpu_s.values())) / seconds
-    memory = sum(_memory(one) for role, members in families.items() if role != "client" for one in members)
+    memory = _memory([one for role, members in families.items() if role != "client" for one in members])
     return Cost(seconds, cpu_s, memory, max(0.0, others))
 
 
@@ -74,9 +76,15 @@ def _host_s() -> float:
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
-def _memory(one: psutil.Process) -> int:
-    try:
-        full = one.memory_full_info()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0
-    return int(getattr(full, "pss", full.uss))
+def _memory(members: Sequence[psutil.Process]) -> int:
+    own, files = 0, 0
+    for one in members:
+        try:
+            lines = Path(f"/proc/{one.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+        except OSError:  # it has ended, or the system does not tell
+            continue
+        size = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+        shared = size.get("Pss_Anon", 0) + size.get("Pss_Shmem", 0)
+        own += shared
+        files = max(files, size["Rss"] - shared)
+    return own + files

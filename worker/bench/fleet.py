@@ -18,6 +18,7 @@ from pathlib import Path
 from redis import Redis
 
 from producer import Client
+from producer.errors import FleetError
 from producer.wire import Result
 from worker import embedded, local
 from worker.bench.contender import Contender, ContenderError, Kind
@@ -54,7 +55,7 @@ class Fleet:
         """Start server and workers; stopped in the other order."""
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-bench-")))
-            url = stack.enter_context(_server())
+            url = stack.enter_context(server())
             started: list[subprocess.Popen[bytes]] = []
             stack.callback(local.stop, started, 15)
             count = self.workers or task.cores
@@ -126,7 +127,10 @@ class Workers:
 
     def _time_one(self, data: bytes) -> float:
         began = time.perf_counter()
-        self._client.detect(data)
+        try:
+            self._client.detect(data)
+        except FleetError as error:
+            raise ContenderError(f"The fleet did not answer: {error}") from error
         return time.perf_counter() - began
 
 
@@ -149,7 +153,12 @@ def contenders() -> list[Contender]:
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def server() -> Iterator[str]:
+    """Run an embedded server.
+
+    Raises:
+        ContenderError: it does not start.
+    """
     try:
         with embedded.server() as url:
             yield url

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,15 +99,19 @@ class _Child(subprocess.Popen[str]):
 
     def __exit__(self, *trouble: Any) -> None:
         if self.stdin is not None:
-            self.stdin.close()
+            with suppress(BrokenPipeError):  # it has died, and what it was told last is still here
+                self.stdin.close()
         self.wait(30)
         super().__exit__(*trouble)
 
 
 def _tell(process: "subprocess.Popen[str]", what: str, number: int) -> None:
     assert process.stdin is not None  # noqa: S101 - it was started with pipes
-    process.stdin.write(json.dumps([what, number]) + "\n")
-    process.stdin.flush()
+    try:
+        process.stdin.write(json.dumps([what, number]) + "\n")
+        process.stdin.flush()
+    except OSError as error:
+        raise ContenderError(f"A process of the bench has ended: {error}.") from error
 
 
 def _reply(process: "subprocess.Popen[str]") -> Any:

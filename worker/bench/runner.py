@@ -4,13 +4,15 @@ Stage: the middle of the bench. Neighbours: :mod:`worker.bench.contender` before
 
 The first contender is the yardstick. It lives for a whole round, and in each contender's turn the two serve by turns,
 a few seconds each: a host that others share is faster and slower for seconds at a time, which then hits both alike, and
-their ratio stays. The others are started for their turn and stopped after it; each round begins with another one.
-The yardstick has a turn beside itself too: how far from 1 it comes out is the noise of the method.
+their ratio stays. Contenders are started for their turn and stopped after it; each round begins with another one. The
+first is a contender too, started a second time: how far from 1 it comes out is the noise of the method.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import psutil
 
 from worker.bench import cost
 from worker.bench.contender import Contender, ContenderError, Kind, Running
@@ -67,54 +69,106 @@ def run(
         tell: is told in a line what goes on, and why a contender is left out.
 
     Raises:
-        ContenderError: the yardstick does not run.
+        ContenderError: the yardstick does not run in the first round; later its end is the end of all rounds.
     """
     first = contenders[0]
+    expected: Sequence[Answer] | None = None
     out: set[str] = set()
     for number in range(rounds):
         shift = number % len(contenders)
-        with first.open(task) as yardstick:
-            expected = yardstick.answers()
-            _warm_up(yardstick, images)
-            for one in [*contenders[shift:], *contenders[:shift]]:
-                if one.kind.name in out:
-                    continue
-                tell(f"round {number + 1} of {rounds}: {one.kind.name}")
-                try:
-                    with nullcontext(yardstick) if one is first else one.open(task) as running:
-                        if number == 0:
-                            check(one.kind.name, running.answers(), expected)
-                        _warm_up(running, images)
-                        own, beside = _by_turns(running, yardstick, images)
-                        yield Turn(one.kind, number, images, own, beside)
-                except ContenderError as error:
-                    if one is first:
-                        raise
-                    out.add(one.kind.name)
-                    tell(f"{one.kind.name} is left out: {error}")
+        try:
+            with first.open(task) as running:
+                yardstick = _Yardstick(running)
+                expected = yardstick.answers() if expected is None else expected
+                _warm_up(yardstick, images)
+                for one in [*contenders[shift:], *contenders[:shift]]:
+                    if one.kind.name in out:
+                        continue
+                    tell(f"round {number + 1} of {rounds}: {one.kind.name}")
+                    try:
+                        yield _turn(task, one, yardstick, expected, number=number, images=images)
+                    except ContenderError as error:
+                        out.add(one.kind.name)
+                        tell(f"{one.kind.name} is left out: {error}")
+        except (_YardstickError, ContenderError) as error:
+            if number == 0:
+                raise ContenderError(str(error)) from error
+            tell(f"{first.kind.name} has ended, and with it the rounds: {error}")
+            return
+
+
+class _YardstickError(Exception):
+    """The yardstick failed, in whoever's turn."""
+
+
+class _Yardstick:
+    """The first contender as all others are measured by it; what it raises is not taken for another's failure."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def serve(self, count: int) -> None:
+        with _as_yardstick():
+            self._running.serve(count)
+
+    def alone(self, count: int) -> Sequence[float]:
+        with _as_yardstick():
+            return self._running.alone(count)
+
+    def answers(self) -> Sequence[Answer]:
+        with _as_yardstick():
+            return self._running.answers()
+
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        return self._running.processes()
+
+
+@contextmanager
+def _as_yardstick() -> Iterator[None]:
+    try:
+        yield
+    except ContenderError as error:
+        raise _YardstickError(str(error)) from error
+
+
+def _turn(  # noqa: PLR0913 - all that a turn is made of
+    task: Task, one: Contender, yardstick: Running, expected: Sequence[Answer], *, number: int, images: int
+) -> Turn:
+    with one.open(task) as running:
+        if number == 0:
+            check(one.kind.name, running.answers(), expected)
+        _warm_up(running, images)
+        own, beside = _by_turns(running, yardstick, images, swapped=number % 2 == 1)
+        return Turn(one.kind, number, images, own, beside)
 
 
 def _warm_up(running: Running, images: int) -> None:
     running.serve(max(1, int(images * WARM)))
 
 
-def _by_turns(own: Running, yardstick: Running, images: int) -> tuple[Served, Served]:
+def _by_turns(own: Running, yardstick: Running, images: int, *, swapped: bool) -> tuple[Served, Served]:
     """Have both serve ``images`` each, in pieces that alternate; who begins changes with each, as in ABBA."""
     pieces = max(1, min(PIECES, images // LEAST_PIECE // 2 * 2))
     sizes = [images // pieces + (number < images % pieces) for number in range(pieces)]
     alone = min(ALONE, max(5, int(images * ALONE_PART)))
-    both = (own, yardstick)
-    asked = [tuple(one.alone(alone)) for one in both]
+    both, order = (own, yardstick), (1, 0) if swapped else (0, 1)
+    asked: list[tuple[float, ...]] = [(), ()]
     costs: tuple[list[cost.Cost], list[cost.Cost]] = ([], [])
-    for number, size in enumerate(sizes):
-        for which in (0, 1) if number % 2 == 0 else (1, 0):
+    for which in order:
+        asked[which] = tuple(both[which].alone(alone))
+    for size in sizes:
+        for which in order:
             costs[which].append(_serve(both[which], size))
+        order = order[::-1]
     first, second = (Served(cost.together(spent), alone_s) for spent, alone_s in zip(costs, asked, strict=True))
     return first, second
 
 
 def _serve(running: Running, images: int) -> cost.Cost:
-    return cost.of(lambda: running.serve(images), running.processes())
+    try:
+        return cost.of(lambda: running.serve(images), running.processes())
+    except psutil.NoSuchProcess as error:
+        raise ContenderError(f"A process has ended: {error}.") from error
 
 
 def check(name: str, answers: Sequence[Answer], expected: Sequence[Answer]) -> None:

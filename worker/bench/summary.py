@@ -26,8 +26,8 @@ class Line:
         memory_mb: of its processes, the client's left out.
         p50_ms: of images asked for one by one.
         p99_ms: likewise.
-        more_cpu_ms: CPU milliseconds an image over the yardstick's in the same minute.
-        more_p50_ms: likewise.
+        more_ms: CPU milliseconds an image over the yardstick's in the same minute, of each round.
+        more_p50_ms: likewise, of all rounds.
         more_p99_ms: likewise.
     """
 
@@ -40,7 +40,7 @@ class Line:
     memory_mb: float
     p50_ms: float
     p99_ms: float
-    more_cpu_ms: float
+    more_ms: tuple[float, ...]
     more_p50_ms: float
     more_p99_ms: float
 
@@ -59,11 +59,19 @@ class Line:
         """How many times as fast as the yardstick it is."""
         return statistics.median(self.ratios)
 
+    @property
+    def more_cpu_ms(self) -> float:
+        """CPU milliseconds an image over the yardstick's."""
+        return statistics.median(self.more_ms)
+
+    @property
+    def costs_more(self) -> bool:
+        """Whether an image costs more CPU than the yardstick's, and not by chance."""
+        return self.more_cpu_ms > 0 and _agree([more > 0 for more in self.more_ms])
+
     def differs_from(self, other: "Line") -> bool:
         """Whether the difference is more than the noise: in nearly all rounds the same one was faster."""
-        pairs = list(zip(self.ratios, other.ratios, strict=False))
-        faster = sum(one > two for one, two in pairs)
-        return len(pairs) >= 3 and (faster <= len(pairs) // 5 or faster >= len(pairs) - len(pairs) // 5)
+        return _agree([one > two for one, two in zip(self.ratios, other.ratios, strict=False)])
 
     def times(self, other: "Line") -> float:
         """How many times as fast it is: the median of the rounds, each measured by the yardstick."""
@@ -71,7 +79,12 @@ class Line:
 
     def to_json(self) -> dict[str, Any]:
         """Give all of it as plain JSON."""
-        return asdict(self) | {"rate": self.rate, "ratio": self.ratio, "total_ms": self.total_ms}
+        return asdict(self) | {
+            "rate": self.rate,
+            "ratio": self.ratio,
+            "total_ms": self.total_ms,
+            "more_cpu_ms": self.more_cpu_ms,
+        }
 
 
 def summarise(turns: Iterable[Turn]) -> list[Line]:
@@ -98,10 +111,16 @@ def _line(turns: list[Turn]) -> Line:
         memory_mb=median(one.memory_bytes for one in costs) / 1e6,
         p50_ms=median(alone),
         p99_ms=_p99(alone),
-        more_cpu_ms=median((_cpu_s(turn.own) - _cpu_s(turn.yardstick)) / turn.images * 1000 for turn in turns),
+        more_ms=tuple((_cpu_s(turn.own) - _cpu_s(turn.yardstick)) / turn.images * 1000 for turn in turns),
         more_p50_ms=median(alone) - median(beside),
         more_p99_ms=_p99(alone) - _p99(beside),
     )
+
+
+def _agree(rounds: Sequence[bool]) -> bool:
+    """Whether nearly all rounds say the same, and there are enough of them."""
+    yes = sum(rounds)
+    return len(rounds) >= 3 and (yes <= len(rounds) // 5 or yes >= len(rounds) - len(rounds) // 5)
 
 
 def _sorted_ms(turns: Iterable[Turn], of: Callable[[Turn], Served]) -> list[float]:

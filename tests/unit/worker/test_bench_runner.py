@@ -65,12 +65,12 @@ def test_each_has_its_turn_beside_the_limit() -> None:
         ("limit", 0, 300), ("other", 0, 300), ("other", 1, 300), ("limit", 1, 300),
     ]  # fmt: skip
     assert all(len(turn.own.alone_s) == len(turn.yardstick.alone_s) == 60 for turn in turns)
-    second = noted[noted.index("-limit") + 1 :]
-    pieces = ["other 150", "limit 150", "limit 150", "other 150"]
+    second = noted[noted.index("round 2 of 2: other") - 2 :]
+    pieces = ["limit 150", "other 150", "other 150", "limit 150"]
     assert second == [
         "+limit", "limit 60",
         "round 2 of 2: other", "+other", "other 60", *pieces, "-other",
-        "round 2 of 2: limit", "limit 60", *["limit 150"] * 4, "-limit",
+        "round 2 of 2: limit", "+limit", "limit 60", *["limit 150"] * 4, "-limit", "-limit",
     ]  # fmt: skip
 
 
@@ -97,10 +97,23 @@ def test_who_fails_is_left_out_and_told_of() -> None:
     assert left_out[1:] == ["weak is left out: weak broke"]
 
 
-def test_without_the_limit_there_is_nothing_to_measure_by() -> None:
-    """Given a limit that breaks, then the run ends with its error instead of leaving all others out."""
+@pytest.mark.parametrize("serves", [0, 4])
+def test_without_the_limit_there_is_nothing_to_measure_by(serves: int) -> None:
+    """Given a limit that breaks in the first round, at once or in another's turn, then the run ends with its error."""
+    told: list[str] = []
+    listed = [Fake("limit", [], breaks=serves), Fake("other", [])]
     with pytest.raises(ContenderError, match="limit broke"):
-        list(runner.run(TASK, [Fake("limit", [], breaks=0), Fake("other", [])], images=40, rounds=1, tell=str))
+        list(runner.run(TASK, [listed[0], listed[1]], images=40, rounds=1, tell=told.append))
+    assert not [line for line in told if "left out" in line]
+
+
+def test_rounds_that_are_done_outlive_the_limit() -> None:
+    """Given a limit that breaks in another's turn of the second round, then the first round's figures are kept."""
+    told: list[str] = []
+    listed = [Fake("limit", [], breaks=6), Fake("other", [])]
+    turns = list(runner.run(TASK, listed, images=40, rounds=3, tell=told.append))
+    assert [(turn.kind.name, turn.round) for turn in turns] == [("limit", 0), ("other", 0)]
+    assert told[-1] == "limit has ended, and with it the rounds: limit broke"
 
 
 def test_ratios_go_by_the_limit_of_the_same_seconds() -> None:
