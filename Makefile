@@ -28,7 +28,7 @@ demo: $(VENV)/.runtime
 # In the order they are written in, so that a run can be repeated; SEED=7 shuffles them.
 TESTS ?= tests
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(if $(SEED),--randomly-seed=$(SEED),-p no:randomly) $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=20 $(if $(SEED),--randomly-seed=$(SEED),-p no:randomly) $(TESTS)
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
