@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import celery_alone, peers, plots
 from worker import assets, models, settings
 from worker.bench import fleet, inprocess
-from worker.bench.__main__ import as_exit, find, samples, select
+from worker.bench.__main__ import as_exit, find, options, samples, select
 from worker.bench.contender import ContenderError
 from worker.bench.measure import Wish, measure
 
@@ -20,18 +20,7 @@ RESULTS = Path("benchmarks/results")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", default="centerface", show_default=True)
-@click.option("--images", "folder", type=click.Path(exists=True, path_type=Path), help="Photos; samples without it.")
-@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
-@click.option("--count", type=click.IntRange(1), help="Images per turn; by default what takes about --seconds.")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.5),
-    default=10.0,
-    show_default=True,
-    help="How long each serves in a turn, about.",
-)
-@click.option("--only", multiple=True, help="Part of a contender's name, or its group; may be given more than once.")
+@options(seconds=10.0)
 def main(  # noqa: PLR0913 - a command has its options
     *, model: str, folder: Path | None, rounds: int, count: int | None, seconds: float, only: tuple[str, ...]
 ) -> None:

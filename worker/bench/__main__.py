@@ -3,8 +3,10 @@
 Stage: the front door. It needs the extra ``local``: an embedded server and psutil.
 """
 
+import functools
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -24,28 +26,44 @@ SAMPLES = ("grace_hopper", "china", "flower", "astronaut")
 _KINDS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
+def options(*, seconds: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that say what to measure; a contender's turn takes ``seconds`` where none are said."""
+    given = (
+        click.option("--model", default="centerface", show_default=True, help="A model of the store."),
+        click.option(
+            "--images",
+            "folder",
+            type=click.Path(exists=True, path_type=Path),
+            help="Folder with photos, or one photo; sample photos without it.",
+        ),
+        click.option(
+            "--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Turns of each contender."
+        ),
+        click.option(
+            "--count",
+            type=click.IntRange(1),
+            help="Images per turn, and as many of the limit beside it; by default what takes about --seconds.",
+        ),
+        click.option(
+            "--seconds",
+            type=click.FloatRange(0.5),
+            default=seconds,
+            show_default=True,
+            help="About how long each contender serves in a turn; the limit serves as long beside it.",
+        ),
+        click.option(
+            "--only", multiple=True, help="Part of a contender's name, or its group; may be given more than once."
+        ),
+    )
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        return functools.reduce(lambda done, option: option(done), reversed(given), command)
+
+    return give
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", default="centerface", show_default=True, help="A model of the store.")
-@click.option(
-    "--images",
-    "folder",
-    type=click.Path(exists=True, path_type=Path),
-    help="Folder with photos, or one photo; sample photos without it.",
-)
-@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Turns of each contender.")
-@click.option(
-    "--count",
-    type=click.IntRange(1),
-    help="Images per turn, and as many of the limit beside it; by default what takes about --seconds.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.5),
-    default=5.0,
-    show_default=True,
-    help="About how long each contender serves in a turn; the limit serves as long beside it.",
-)
-@click.option("--only", multiple=True, help="Part of a contender's name, or its group; may be given more than once.")
+@options(seconds=5.0)
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
 def main(  # noqa: PLR0913, PLR0917 - a command has its options
     model: str,
