@@ -4,7 +4,6 @@ import logging
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -349,23 +348,27 @@ def test_a_cache_that_fails_while_compiling_is_done_without(blazeface, tmp_path,
     assert any(one.getMessage().startswith("network.cache_failed folder=") for one in caplog.records)
 
 
-#: Compiles a network on an empty cache, with others at the same moment: argv is store, cache, the moment.
+#: Compiles a network on an empty cache when it is told to, as others are at that moment: argv is store and cache.
 _AT_ONCE = """
-import sys, time
+import sys
 from pathlib import Path
 from worker import models, network
 from worker.settings import Settings
 spec, path = models.read("blazeface_short", Path(sys.argv[1]))
-time.sleep(max(0, float(sys.argv[3]) - time.time()))
+print("ready", flush=True)
+sys.stdin.readline()
 network.load(spec, path, Settings(precision="f32", cache_dir=Path(sys.argv[2])), 1)
 """
 
 
 def test_processes_that_fill_one_cache_at_once_all_start(store, tmp_path):
     """Given six processes and an empty folder, then none ends by a signal or an error: they take turns."""
-    moment = str(time.time() + 3)
-    command = [sys.executable, "-c", _AT_ONCE, str(store), str(tmp_path), moment]
-    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    command, pipe = [sys.executable, "-c", _AT_ONCE, str(store), str(tmp_path)], subprocess.PIPE
+    started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(6)]
+    assert [process.stdout.readline() for process in started] == ["ready\n"] * 6
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
 
     said = [process.communicate(timeout=90)[1] for process in started]
 
