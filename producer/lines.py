@@ -215,7 +215,7 @@ class _Line:
         try:
             return self.connection.read_response()
         except ResponseError as error:
-            return error
+            return error.with_traceback(None)  # whose frames hold the replies, and so the error itself
 
 
 def _as_texts(command: Command) -> Command:

@@ -6,6 +6,7 @@ runs, or when its first picture has waited for ``wait_s``; so a picture that com
 batch that starts early is black; where less than half of it would be filled, each picture goes by itself.
 """
 
+import functools
 import itertools
 import logging
 import threading
@@ -13,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -108,6 +109,7 @@ class BatchQueue:
         while (batch := self._next()) is not None:
             if batch.seats:
                 self._start(batch)
+            del batch  # the next may be long in coming
 
     def _next(self) -> _Batch | None:
         """Wait until a batch is due; None when the queue is closed."""
@@ -148,7 +150,7 @@ class BatchQueue:
         with self._change:
             batch.flight = flight
             self._open |= {seat: batch for seat in batch.seats if seat in self._open}
-        flight.add_done_callback(lambda done: self._landed(batch, done))
+        flight.add_done_callback(functools.partial(self._landed, batch))
         self._stop_if_unwanted(batch)
 
     def _stack(self, tensors: Sequence[Array]) -> Array:
@@ -159,8 +161,8 @@ class BatchQueue:
     def _landed(self, batch: _Batch, done: "Future[Any]") -> None:
         """Hand each picture its rows; where a batch failed, run each by itself, for one of them may be the reason."""
         self._ended()
-        flight = batch.flight
-        assert flight is not None  # noqa: S101 - set before this callback
+        flight = cast(Inference, done)
+        batch.flight = None  # a ring: a settled future keeps its callbacks, and this one the batch
         problem = done.exception()
         if isinstance(problem, InferenceError) and len(batch.seats) > 1:
             logger.warning("batch.failed pictures=%d error=%s", len(batch.seats), problem)
@@ -205,8 +207,9 @@ class BatchQueue:
         return given_up
 
     def _stop_if_unwanted(self, batch: _Batch) -> None:
-        if batch.flight is not None and all(seat.done() for seat in batch.seats):
-            batch.flight.cancel()
+        flight = batch.flight
+        if flight is not None and all(seat.done() for seat in batch.seats):
+            flight.cancel()
 
     def _alone(self) -> int:
         """How many of ours the queue for single pictures counts as well."""

@@ -3,12 +3,13 @@
 Stage: under :mod:`worker.preparing`, whose decode threads and OpenVINO's completion threads settle the images.
 """
 
+import functools
 import logging
 import threading
 import time
 import uuid
 from concurrent.futures import CancelledError, Future
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 from producer import wire
 from producer.errors import Cancelled, DeadlineExceeded, FleetError, InferenceFailed, InternalError
@@ -64,7 +65,7 @@ class Detecting(Future[list[Outcome]]):
         with self._lock:
             self._flights[index] = flight
             stopped = self.cancelled_by is not None
-        flight.add_done_callback(lambda _: self._landed(index, flight))
+        flight.add_done_callback(functools.partial(self._landed, index))
         if stopped:
             flight.cancel()
 
@@ -81,7 +82,7 @@ class Detecting(Future[list[Outcome]]):
         keep every refused image in memory until Python's collector comes by.
         """
         outcome = self.outcomes[index]
-        outcome.error = None if error is None else type(error)(*error.args)
+        outcome.error = None if error is None else _afresh(error)
         outcome.done_at = time.monotonic()
         with self._lock:
             self._flights.pop(index, None)
@@ -95,8 +96,9 @@ class Detecting(Future[list[Outcome]]):
         for index in range(len(self.outcomes)):
             self.settle(index, error)
 
-    def _landed(self, index: int, flight: Flight) -> None:
+    def _landed(self, index: int, settled: Future[Any]) -> None:
         """On OpenVINO's completion thread: note what came, hand over, return."""
+        flight = cast(Flight, settled)
         if isinstance(flight, Turn):  # it settles only when it is cancelled
             self.settle(index, self.cancelled_by or Cancelled())
             return
@@ -132,9 +134,14 @@ def answer_to(error: Exception, detecting: Detecting) -> FleetError:
 
 def check_still_wanted(detecting: Detecting) -> None:
     if detecting.cancelled_by is not None:
-        raise detecting.cancelled_by
+        raise _afresh(detecting.cancelled_by)  # it is kept, and its traceback leads here
     if not is_wanted(detecting):
         raise DeadlineExceeded
+
+
+def _afresh(error: FleetError) -> FleetError:
+    """Give the same error without its traceback."""
+    return type(error)(*error.args)
 
 
 def is_wanted(detecting: Detecting) -> bool:

@@ -25,6 +25,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -262,7 +263,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             return
         job.future = begun(begin, self._engine, job)
         job.stage = Stage(job.args[1], self._engine, job.future, job.tag)
-        job.future.add_done_callback(lambda _: self._finishing.take(job))
+        job.future.add_done_callback(functools.partial(self._staged, job.pid))  # not the job: a future keeps callbacks
 
     def _arm(self, job: Job, tell: Callable[..., Any] | None, limit_s: float | None, *, soft: bool) -> None:
         if limit_s and tell is not None:
@@ -340,9 +341,13 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         finally:
             self._forget(job)
             unwind(problem if problem is not None else returned[1])
-            job.future = job.stage = None  # a settled future keeps its callbacks, and those the job
 
     # ---------------------------------------------------------------------------------------------- any thread
+
+    def _staged(self, pid: int, _: Future[Any]) -> None:
+        """Have a job finished whose stage has ended."""
+        if (job := self._jobs.get(pid)) is not None:
+            self._finishing.take(job)
 
     def _holds(self, job: Job) -> bool:
         """Tell whether the job has its place, and so whether anybody waits for its outcome."""

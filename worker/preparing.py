@@ -116,9 +116,7 @@ class Preparing:
         try:
             flight = self._send_in(detecting, index, fetched)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            answer = answer_to(error, detecting)
-            self._keep_if_wanted(detecting, answer)
-            detecting.settle(index, answer)
+            self._refuse(detecting, index, answer_to(error, detecting))
         else:
             detecting.follow(index, flight)
         if isinstance(flight, Tiling):
@@ -140,13 +138,17 @@ class Preparing:
         except Exception as error:  # noqa: BLE001
             tiling.fail(answer_to(error, detecting))
 
-    def _keep_if_wanted(self, detecting: Detecting, error: FleetError) -> None:
-        """Put an image that cannot be read on the dead list, where the operator wants to look at such images."""
+    def _refuse(self, detecting: Detecting, index: int, error: FleetError) -> None:
+        """Settle image ``index``; one that cannot be read goes on the dead list where the operator wants to look at it.
+
+        Nothing that an error's traceback leads to may keep the error itself (``Detecting.settle``).
+        """
         if self._keep_invalid and isinstance(error, InvalidImage) and not detecting.is_buried:
             try:
                 bury(self._redis, detecting, error)
             except RedisError as problem:
                 logger.warning("job.not_kept job=%s error=%s", detecting.request.job_id, problem)
+        detecting.settle(index, error)
 
     def _send_in(self, detecting: Detecting, index: int, fetched: object) -> Flight:
         outcome, request = detecting.outcomes[index], detecting.request

@@ -11,7 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 
@@ -137,7 +137,9 @@ class Unwaiting(_Bare):
         laps = _Laps()
         tensor, frame = self._prepare(key, laps)
         flight = self._queue.submit(tensor)
-        flight.add_done_callback(lambda _: self._finisher.submit(self._finish, key, flight, frame, laps))
+        flight.add_done_callback(
+            lambda done: self._finisher.submit(self._finish, key, cast(Inference, done), frame, laps)
+        )
 
     def _finish(self, key: str, flight: Inference, frame: Frame, laps: "_Laps") -> None:
         laps.took_ms |= {"wait": flight.waited_s * 1000, "infer": flight.infer_s * 1000}

@@ -5,10 +5,12 @@ where, :mod:`worker.preparing` lends its decode threads. No thread waits for a t
 behind whatever else is waiting for a decode thread, so that other jobs go on between them.
 """
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +102,7 @@ class Tiling(Future[Rows]):
             self.waited_s, self.slot, self.started = flight.waited_s, flight.slot, flight.started
         with self._lock:
             self._flights.add(flight)
-        flight.add_done_callback(lambda _: self._landed(index, frame, flight))
+        flight.add_done_callback(functools.partial(self._landed, index, frame))
         if self._ended:
             flight.cancel()
 
@@ -122,8 +124,10 @@ class Tiling(Future[Rows]):
         self.set_exception(error)
         return True
 
-    def _landed(self, index: int, frame: Frame, flight: Inference) -> None:
+    def _landed(self, index: int, frame: Frame, flight: Future[Rows]) -> None:
         """On OpenVINO's completion thread: note what came, hand on, return."""
+        with self._lock:
+            self._flights.discard(cast(Inference, flight))
         problem = flight.exception()
         if problem is not None:
             self.fail(problem)
@@ -132,7 +136,6 @@ class Tiling(Future[Rows]):
         with self._lock:
             if self._ended:
                 return
-            self._flights.discard(flight)
             self._seen.append((self._places[index], frame, rows[rows[:, 1] >= self._least]))
             more = self._handed_on < len(self._places) or len(self._seen) == len(self._places)
             self._handed_on += more

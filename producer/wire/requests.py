@@ -63,13 +63,9 @@ class Image:
 
 
 def _inline_bytes(data: object) -> bytes:
-    too_large = ImageTooLarge(
-        f"An image inside a message has at most {MAX_INLINE_BYTES:,} bytes. "
-        f"Put larger ones into Redis under {BLOB_PREFIX}<id> and send the reference."
-    )
     if isinstance(data, str):
         if len(data) > MAX_INLINE_BYTES * 4 // 3 + 4:
-            raise too_large
+            raise _too_large()
         try:
             data = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as error:
@@ -78,10 +74,17 @@ def _inline_bytes(data: object) -> bytes:
         raise InvalidRequest("An image's data is bytes or base64 text.")
     data = bytes(data)
     if len(data) > MAX_INLINE_BYTES:
-        raise too_large
+        raise _too_large()
     if not data:
         raise InvalidImage("The image is empty (0 bytes).")
     return data
+
+
+def _too_large() -> ImageTooLarge:
+    return ImageTooLarge(
+        f"An image inside a message has at most {MAX_INLINE_BYTES:,} bytes. "
+        f"Put larger ones into Redis under {BLOB_PREFIX}<id> and send the reference."
+    )
 
 
 @dataclass(frozen=True, slots=True)

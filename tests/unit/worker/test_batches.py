@@ -1,6 +1,8 @@
 """Several pictures per inference: nobody waits in vain, none gets another's rows, and one that fails fails alone."""
 
+import gc
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
@@ -80,6 +82,17 @@ def test_a_picture_that_comes_alone_goes_at_once(start: Open) -> None:
     """Given nothing that runs, then nobody is waited for, however long the wait may be."""
     queue = start(tiny.echo)
     assert [number_of(queue.submit(tensor(number)).result(SOON_S)) for number in range(5)] == list(range(5))
+
+
+def test_pictures_that_have_landed_are_free_without_the_collector(start: Open) -> None:
+    """Given alone and together, then nothing holds them: with a job goes its image, and Python's collector may rest."""
+    queue = start(tiny.lasting)
+    gc.disable()
+    try:
+        kept = [weakref.ref(queue.submit(tensor(number, first=LONG if number == 0 else 0))) for number in range(4)]
+        eventually(lambda: not any(one() for one in kept))
+    finally:
+        gc.enable()
 
 
 def test_those_that_come_while_an_inference_runs_go_together(start: Open) -> None:
