@@ -132,6 +132,12 @@ def workers(url: str) -> dict[str, object]:
     return answer
 
 
+def ended(url: str) -> list[str]:
+    """Ask Flower's API for the states of the tasks that it has heard of."""
+    answer = httpx.get(f"{url}/api/tasks", auth=("fleet", "fleet"), timeout=30).json()
+    return sorted(one["state"] for one in answer.values())
+
+
 @pytest.fixture
 def flower(browser: Chrome, web: str) -> Flower:
     """Give Flower in a browser that is wide enough for a table of tasks, and knows the password."""
@@ -165,6 +171,9 @@ def test_tasks_are_listed_with_readable_arguments_and_results(
         with pytest.raises(InvalidImage):
             bad.result(30)
 
+    eventually(
+        lambda: ended(flower.url) == ["FAILURE"] + ["SUCCESS"] * 6, "all ends in Flower, whose page stays as it is"
+    )
     flower.open("/tasks")
     flower.shows("grace_hopper.jpg", "#tasks-table")
     flower.shows("notes.jpg", "#tasks-table")

@@ -11,7 +11,7 @@ import pytest
 from producer import wire
 from producer.errors import FleetError
 from producer.results import meta_key, read_meta
-from tests.hostile.messages import Maker
+from tests.hostile.messages import Case, Maker
 from tests.integration.kit import QUEUE, Fleet, faces, small_picture
 from tests.waiting import eventually
 from worker import embedded
@@ -52,6 +52,14 @@ class Victim:
         """Return what a client would make of the job's stored outcome."""
         stored = self.fleet.redis.get(meta_key(job_id))
         return read_meta(None if stored is None else stored.encode())
+
+    def refused(self, case: Case, queue: str = QUEUE) -> str:
+        """Send one case, and return the code of its answer."""
+        self.push([case.item], queue)
+        assert case.job_id is not None
+        answer = eventually(lambda: self.answer(str(case.job_id)), f"the answer to {case.name}")
+        assert isinstance(answer, FleetError), (case.name, answer)
+        return answer.code
 
     def memory_mb(self) -> float:
         """Resident memory of the worker."""

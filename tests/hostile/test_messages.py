@@ -1,12 +1,7 @@
 """What single hostile messages, keys and broadcasts can do to a worker: nothing."""
 
-import base64
-import pickle
 import re
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,50 +10,17 @@ import pytest
 from celery.canvas import chunks, xmap, xstarmap
 
 from producer import wire
-from producer.errors import FleetError
 from producer.ids import new_job_id
 from tests.hostile.conftest import Victim
-from tests.hostile.messages import Case
 from tests.integration.kit import QUEUE, USERS, faces
 from tests.waiting import eventually
 
 CORPUS = Path(__file__).parent / "corpus"
 
-#: What may stand in a command of the worker's as a key, or begin one.
-OWN_KEYS = re.compile(
-    r"(celery-task-meta-|fleet:|detect\.|_kombu\.|unacked|/0\.|celeryev|celery@|fleet\b|[0-9a-f-]+\.reply\.)"
-)
-
-#: Commands without keys of anybody's.
-KEYLESS = {
-    "EVAL",
-    "EVALSHA",
-    "PING",
-    "TIME",
-    "MULTI",
-    "EXEC",
-    "WATCH",
-    "UNWATCH",
-    "CLIENT",
-    "HELLO",
-    "SCRIPT",
-    "SELECT",
-    "INFO",
-}
-
 
 def restarts(victim: Victim) -> int:
     """Count how often the worker has connected again."""
     return victim.fleet.worker.log.count("Connection to broker lost")
-
-
-def refused(victim: Victim, case: Case, queue: str = QUEUE) -> str:
-    """Send one case, and return the code of its answer."""
-    victim.push([case.item], queue)
-    assert case.job_id is not None
-    answer = eventually(lambda: victim.answer(str(case.job_id)), f"the answer to {case.name}")
-    assert isinstance(answer, FleetError), (case.name, answer)
-    return answer.code
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
@@ -89,7 +51,7 @@ def test_bytes_that_are_no_message_are_dropped_with_a_line_and_nothing_comes_bac
 def test_a_message_that_cannot_be_read_is_answered_if_it_names_its_job(victim: Victim) -> None:
     """Given bodies in unknown encodings, compressions and protocols, then each sender gets invalid_request."""
     maker = victim.maker(6)
-    codes = {case.name: refused(victim, case) for case in maker.bombs() if case.job_id is not None}
+    codes = {case.name: victim.refused(case) for case in maker.bombs() if case.job_id is not None}
     assert codes == dict.fromkeys(codes, "invalid_request")
     assert len(codes) > 20
     victim.assert_well()
@@ -97,14 +59,14 @@ def test_a_message_that_cannot_be_read_is_answered_if_it_names_its_job(victim: V
 
 def test_work_that_is_to_follow_a_job_must_be_such_as_celery_can_send(victim: Victim) -> None:
     """Given links, chains and chords that point at nonsense, keys and pickle, then the job is refused first."""
-    codes = {case.name: refused(victim, case) for case in victim.maker(7).signatures()}
+    codes = {case.name: victim.refused(case) for case in victim.maker(7).signatures()}
     assert codes == dict.fromkeys(codes, "invalid_request")
     victim.assert_well()
 
 
 def test_celery_s_own_tasks_send_nothing_that_a_link_may_not(victim: Victim) -> None:
     """Given Celery's own tasks with signatures that go to keys, in pickle or without end, then they are refused."""
-    codes = {case.name: refused(victim, case) for case in victim.maker(15).celery_tasks()}
+    codes = {case.name: victim.refused(case) for case in victim.maker(15).celery_tasks()}
     assert codes == dict.fromkeys(codes, "invalid_request")
     victim.assert_well()
 
@@ -126,7 +88,7 @@ def test_a_time_of_sending_that_no_result_could_tell_is_refused(victim: Victim) 
     for number, moment in enumerate((-1e308, float("-inf"), float("nan"), float("inf"))):
         message = maker.good(maker.job_id())
         message["headers"]["fleet_sent_at"] = moment
-        assert refused(victim, maker.case(f"moment {number}", message["headers"]["id"], message)) == "invalid_request"
+        assert victim.refused(maker.case(f"moment {number}", message["headers"]["id"], message)) == "invalid_request"
 
 
 def test_a_job_with_real_work_to_follow_is_done(victim: Victim) -> None:
@@ -236,145 +198,6 @@ def test_broadcasts_that_are_nonsense_are_dropped(victim: Victim, channel: str) 
     assert restarts(victim) == before
 
 
-# ------------------------------------------------------------------- what a message cannot make a worker do
-
-
-class Canary:
-    """Leaves a file behind when it is read by pickle."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self._path,)
-
-
-def test_nothing_is_ever_unpickled(victim: Victim, tmp_path: Path) -> None:
-    """Given a pickle that would leave a file behind, in every place of a message, then there is no file."""
-    maker, canary = victim.maker(11), tmp_path / "unpickled"
-    data = pickle.dumps(Canary(canary))
-    pickle.loads(data)  # noqa: S301 - it does what it should
-    canary.unlink()
-    text = base64.b64encode(data).decode()
-    for kind in ("application/x-python-serialize", "application/json", "application/x-msgpack", "application/data", ""):
-        job_id = maker.job_id()
-        message = maker.good(job_id) | {"body": text, "content-type": kind, "content-encoding": "binary"}
-        assert refused(victim, maker.case(kind, job_id, message)) == "invalid_request"
-    victim.push([data])
-    victim.fleet.redis.set(f"{wire.BLOB_PREFIX}pickle", data)
-    for image in ({"data": text}, {"ref": f"{wire.BLOB_PREFIX}pickle"}):
-        assert victim.fleet.detect(image).get(timeout=30, propagate=False).args[1] == "invalid_image"
-    assert not canary.exists()
-
-
-def test_the_worker_s_accept_content_is_closed(victim: Victim) -> None:
-    """Given a worker, then it says itself that it reads JSON and msgpack, and results as JSON only."""
-    conf = victim.fleet.inspect("conf")
-    assert conf["accept_content"] == ["json", "msgpack"]
-    assert conf["result_accept_content"] == ["json"]
-
-
-@contextmanager
-def listener() -> Iterator[socket.socket]:
-    """Listen on a port on which nobody should call."""
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        one.settimeout(0.2)
-        yield one
-
-
-def test_no_image_makes_the_worker_read_a_file_or_fetch_a_url(victim: Victim, tmp_path: Path) -> None:
-    """Given paths and URLs where an image's bytes or key belong, then they are refused and nobody is called."""
-    photo = tmp_path / "photo.jpg"
-    photo.write_bytes(victim.fleet.picture)
-    with listener() as port:
-        url = f"http://127.0.0.1:{port.getsockname()[1]}/photo.jpg"
-        places = [str(photo), f"file://{photo}", url, url.replace("http", "redis"), "../../etc/passwd"]
-        for place in places:
-            for image in (place, {"ref": place}, {"data": place}, {"url": place}, {"path": place}):
-                error = victim.fleet.detect(image).get(timeout=30, propagate=False)
-                assert error.args[1] in ("payload_missing", "invalid_image", "invalid_request"), image
-        svg = f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{url}"/></svg>'.encode()
-        victim.fleet.redis.set(f"{wire.BLOB_PREFIX}svg", svg)
-        error = victim.fleet.detect({"ref": f"{wire.BLOB_PREFIX}svg"}).get(timeout=30, propagate=False)
-        assert error.args[1] == "invalid_image"
-        with pytest.raises(TimeoutError):
-            port.accept()
-
-
-def test_no_name_makes_the_worker_import_a_module(victim: Victim) -> None:
-    """Given a module of the standard library that no worker loads, named as task, kind and type, it stays unloaded."""
-    maker = victim.maker(12)
-    named = {"exc_module": "antigravity", "exc_type": "x", "__type__": "antigravity"}
-    for name in ("antigravity", "antigravity.x", "antigravity:x"):
-        job_id = maker.job_id()
-        message = maker.good(job_id, task=name)
-        assert refused(victim, maker.case(name, job_id, message)) == "invalid_request"
-        signature = {"task": name, "subtask_type": name, "options": {"serializer": name, "router": name}, **named}
-        job_id = maker.job_id()
-        message = maker.good(job_id) | {
-            "body": [[victim.fleet.image], {}, {"callbacks": [signature], "chord": signature}]
-        }
-        assert refused(victim, maker.case(name, job_id, message)) == "invalid_request"
-    loaded = victim.fleet.app.send_task("spy.modules", queue=USERS).get(timeout=30)
-    assert "celery" in loaded
-    assert "antigravity" not in loaded
-
-
-def test_the_worker_touches_no_key_that_is_not_the_fleet_s_or_celery_s(victim: Victim) -> None:
-    """Given messages that name a stranger's keys everywhere, then Redis sees no command of the worker's with one."""
-    redis, maker = victim.fleet.redis, victim.maker(13)
-    redis.rpush("stranger", "x")
-    redis.rpush("celery-task-meta-stranger", "x")
-    cases = []
-    for place in ("stranger", "fleet:jobs", "unacked", "celery-task-meta-stranger", "*"):
-        for where in ("exchange", "routing_key"):
-            message = maker.good(maker.job_id())
-            message["properties"]["delivery_info"][where] = place
-            message["headers"]["eta"] = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
-            cases.append(maker.case(where, None, message).item)
-        for header in ("id", "root_id", "parent_id", "group"):
-            message = maker.good(maker.job_id())
-            message["headers"][header] = f"/../{place} "
-            cases.append(maker.case(header, None, message).item)
-        for image in ({"ref": place}, {"ref": f"fleet:blob:../{place}"}, {"ref": f"{place}\nfleet:blob:x"}):
-            job_id = maker.job_id()
-            cases.append(maker.case("ref", job_id, maker.good(job_id) | {"body": [[image], {}, {}]}).item)
-        for option in ("queue", "exchange", "routing_key"):
-            job_id = maker.job_id()
-            embed = {"callbacks": [{"task": "fleet.detect", "args": [], "options": {option: place + ":x"}}]}
-            cases.append(
-                maker.case("sent", job_id, maker.good(job_id) | {"body": [[victim.fleet.image], {}, embed]}).item
-            )
-    with redis.monitor() as monitor:
-        victim.push(cases)
-        redis.echo("the end")
-        seen = _until_echo(monitor)
-    assert len(seen) > 200
-    strange = [command for command in seen if not _is_own(command)]
-    assert not strange
-    assert redis.lrange("stranger", 0, -1) == ["x"]
-    assert redis.lrange("celery-task-meta-stranger", 0, -1) == ["x"]
-    redis.delete("stranger", "celery-task-meta-stranger")
-    victim.assert_well()
-
-
-def _until_echo(monitor: Any) -> list[list[str]]:
-    """Read what Redis did until the test's own ECHO, split into words."""
-    seen = []
-    for heard in monitor.listen():
-        if heard["command"].upper().startswith("ECHO") and heard["client_type"] != "lua":
-            return seen
-        seen.append(heard["command"].split(" "))
-    return seen
-
-
-def _is_own(words: list[str]) -> bool:
-    """Tell whether a command's first key is one that the worker may touch; a script's commands are seen one by one."""
-    if words[0].upper() == "BLMPOP":  # timeout, number of keys, keys, RIGHT COUNT n
-        return all(OWN_KEYS.match(key) for key in words[3 : 3 + int(words[2])])
-    return words[0].upper() in KEYLESS or len(words) < 2 or bool(OWN_KEYS.match(words[1]))
-
-
 def test_users_messages_on_the_other_queue_are_looked_at_as_well(victim: Victim) -> None:
     """Given hostile messages on the queue of users' tasks, then they are answered alike."""
     maker = victim.maker(14)
@@ -382,5 +205,5 @@ def test_users_messages_on_the_other_queue_are_looked_at_as_well(victim: Victim)
         job_id = maker.job_id()
         message = maker.good(job_id, task="spy.modules")
         message["headers"][header] = value
-        assert refused(victim, maker.case(header, job_id, message), USERS) == "invalid_request"
+        assert victim.refused(maker.case(header, job_id, message), USERS) == "invalid_request"
     victim.assert_well()

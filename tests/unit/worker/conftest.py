@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openvino as ov
 import pytest
 from redis import Redis
 
 from tests import photos
 from tests.unit.worker.detectors import PLAN, Open
+from tests.unit.worker.recognising import Save
 from worker import decode, models, network
 from worker.cpu import Plan
 from worker.detector import Detector
@@ -72,3 +74,16 @@ def connection(server: str) -> Iterator[Redis]:
 def face(pictures) -> bytes:
     """A photo with one face, small enough to travel inside of the message."""
     return pictures["grace_hopper"][0]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Write a network as IR, with notes in it if any are given."""
+
+    def write(model: ov.Model, **notes: Any) -> Path:
+        for key, value in notes.items():
+            model.set_rt_info(value, ["model_info", key])
+        ov.save_model(model, tmp_path / "net.xml", compress_to_fp16=False)
+        return tmp_path / "net.xml"
+
+    return write
