@@ -25,7 +25,7 @@ class Stops:
     """What a signal does. Its methods run at any moment in the main thread, so they take no lock and do not wait.
 
     Args:
-        wake: wakes the loop, which then looks at ``state.should_terminate``.
+        wake: wakes the loop, which then looks at ``state.should_stop`` and ``should_terminate``.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -53,3 +53,4 @@ class Stops:
 
     def _on_told(self, sig: str = "", **_: Any) -> None:
         handlers[sig] = self.now
+        self._wake()

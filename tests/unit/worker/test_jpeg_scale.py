@@ -76,8 +76,8 @@ def test_boxes_are_those_of_the_whole_picture(
     net = load(name)
     how = replace(net.spec.fit, shrinking=shrinking)
     for photo, data in large.items():
-        if photo == "crowd":
-            continue
+        if photo == "crowd" or (photo.startswith("exif") and photo != "exif_6"):
+            continue  # the next tests': many faces, and every orientation
         whole, reduced = (_found(net, how, data, limits) for limits in (FULL, LIMITS))
         assert len(reduced) == len(whole) == 1, photo
         assert _iou(whole[0], reduced[0]) >= least, (photo, whole, reduced)
