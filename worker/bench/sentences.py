@@ -155,9 +155,9 @@ def _precision(figures: Figures) -> list[str]:
     times = parts.f32_ms / parts.one_core_ms
     said = (
         f"The network runs in {parts.precision}; 32-bit floats (FLEET_PRECISION=f32) would cost {parts.f32_ms:.2f} ms "
-        f"on one core, {times:.2f} times as much, for boxes that are exact to rounding."
+        f"on one core, {times:.2f} times as much, for boxes that are exact to rounding"
     )
-    return [said]
+    return [said + (": they cost nothing here." if times < 1 else ".")]
 
 
 def _arrangement(figures: Figures) -> list[str]:

@@ -1,0 +1,57 @@
+"""What an image costs, apart: the figures meet the same moments of a machine that is faster and slower by itself."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from tests.unit.worker.test_bench_sentences import PARTS, said
+from worker.bench import anatomy
+
+
+class Machine:
+    """Does half as much in its first seconds as later; its time goes on with its work only."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def clock(self) -> float:
+        """Tell the time."""
+        return self.now_s
+
+    def work(self, cost_s: float) -> None:
+        """Be busy."""
+        self.now_s += cost_s * (2 if self.now_s < 10 else 1)
+
+
+def test_equal_work_has_equal_figures_on_a_machine_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a slow beginning, then what is measured first comes out as what is measured last."""
+    machine = Machine()
+    monkeypatch.setattr(anatomy, "time", SimpleNamespace(perf_counter=machine.clock))
+
+    took_ms = anatomy.in_turns(
+        {
+            "first": (lambda: machine.work(0.01), machine.clock),
+            "twice": (lambda: machine.work(0.02), machine.clock),
+            "last": (lambda: machine.work(0.01), machine.clock),
+        },
+        each_s=6,
+    )
+
+    assert took_ms == pytest.approx({"first": 10, "twice": 20, "last": 10})
+
+
+def test_work_that_takes_long_is_done_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given work longer than all the time there is, then it still has three tries, and the best of them counts."""
+    machine = Machine()
+    monkeypatch.setattr(anatomy, "time", SimpleNamespace(perf_counter=machine.clock))
+
+    assert anatomy.in_turns({"long": (lambda: machine.work(4), machine.clock)}, each_s=1) == {"long": 4000.0}
+    assert machine.now_s == 20
+
+
+def test_floats_that_are_as_fast_are_said_to_cost_nothing() -> None:
+    """Given 32-bit floats slower and faster than what OpenVINO chose, then each is told as it is."""
+    assert "2.00 times as much, for boxes that are exact to rounding." in said(parts=PARTS)
+    faster = dataclasses.replace(PARTS, f32_ms=8.1)
+    assert "0.90 times as much, for boxes that are exact to rounding: they cost nothing here." in said(parts=faster)
