@@ -141,7 +141,8 @@ class Lines:
             pipe.response_callbacks = CaseInsensitiveDict({})  # replies as they are
             for command in commands:
                 pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-            return list(pipe.execute(raise_on_error=False))
+            replies = pipe.execute(raise_on_error=False)
+        return [one.with_traceback(None) if isinstance(one, Exception) else one for one in replies]
 
 
 @dataclass(slots=True, eq=False)

@@ -145,7 +145,8 @@ class BatchQueue:
             self._ended()
             known = isinstance(error, InferenceError | QueueClosedError)
             for seat in batch.seats:
-                self._settle(seat, error=error if known else InferenceError(f"The batch was not started: {error!r}"))
+                why = error.with_traceback(None) if known else InferenceError(f"The batch was not started: {error!r}")
+                self._settle(seat, error=why)
             return
         with self._change:
             batch.flight = flight

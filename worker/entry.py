@@ -19,6 +19,7 @@ def main() -> None:
         cli = importlib.import_module("worker.cli")
     except ModuleNotFoundError as error:
         sys.exit(f'fleet-worker needs more than the client ({error}): pip install "detection-fleet[local]"')
+    finally:
+        gc.enable()
     gc.freeze()
-    gc.enable()
     cli.main(prog_name="fleet-worker")

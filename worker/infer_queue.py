@@ -95,7 +95,8 @@ class InferQueue:
         try:
             # The callback is set anew for each run: OpenVINO takes it out while it runs and puts it back after, so a
             # request that is started again from within that moment would otherwise finish without a callback.
-            slot.request.set_callback(self._completed, [(slot, flight)])
+            slot.run = [(slot, flight)]
+            slot.request.set_callback(self._completed, slot.run)
             slot.request.set_input_tensor(ov.Tensor(tensor, shared_memory=True))
             slot.request.start_async()
         except Exception as error:
@@ -146,12 +147,13 @@ class InferQueue:
     def _completed(self, run: list[tuple[Slot, Inference]]) -> None:
         """OpenVINO's callback. An exception that left it would end the process.
 
-        The run is taken out of the list, which the request keeps until its next run: with it, it would keep the job.
+        The run is taken out of the list, which the request keeps until its next one: with it, it would keep the job.
         """
         if not hasattr(_here, "keeps_state"):
             _here.keeps_state = _keep_thread_state()
         try:
-            self._settle(*run.pop())
+            if run:  # else it is settled already
+                self._settle(*run.pop())
         except BaseException:
             logger.exception("inference.callback_failed")
         finally:

@@ -324,6 +324,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended: acknowledge, send events, count."""
         if job.pid not in self._jobs:
+            unwind(problem if problem is not None else returned[1])
             return
         try:
             job.note_end()

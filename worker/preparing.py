@@ -136,7 +136,7 @@ class Preparing:
             check_still_wanted(detecting)
             tiling.step()
         except Exception as error:  # noqa: BLE001
-            tiling.fail(answer_to(error, detecting))
+            tiling.fail(answer_to(error, detecting).with_traceback(None))  # which leads back here
 
     def _refuse(self, detecting: Detecting, index: int, error: FleetError) -> None:
         """Settle image ``index``; one that cannot be read goes on the dead list where the operator wants to look at it.

@@ -14,12 +14,13 @@ from worker.inference import Inference, QueueClosedError
 class Slot:
     """One infer request: free, running ``flight``, or running ``stopping``, which was given up."""
 
-    __slots__ = ("flight", "number", "request", "stopping", "stopping_since")
+    __slots__ = ("flight", "number", "request", "run", "stopping", "stopping_since")
 
     def __init__(self, number: int, request: Any) -> None:
         self.number = number
         self.request = request
         self.flight: Inference | None = None
+        self.run: list[tuple[Slot, Inference]] = []  # what OpenVINO's callback is given; empty when that has ended
         self.stopping: Inference | None = None
         self.stopping_since = 0.0
 
@@ -120,6 +121,7 @@ class Slots:
             if not answered and slot.stopping is not flight:
                 return False
             slot.flight = slot.stopping = None
+            slot.run.clear()  # the request keeps the list until its next run, which may be long in coming
         self._free.put(slot)
         return answered
 
@@ -140,6 +142,7 @@ class Slots:
                 return False
             fresh = Slot(slot.number, self._spares.pop())
             slot.stopping = None
+            slot.run.clear()
             self._all.discard(slot)
             self._all.add(fresh)
             self._abandoned.append(slot.request)

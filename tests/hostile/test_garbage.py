@@ -83,9 +83,10 @@ def test_a_batch_leaves_nothing_to_the_collector(resting: Victim) -> None:
 
 
 def test_a_job_given_up_leaves_nothing_to_the_collector(resting: Victim) -> None:
-    """Given jobs that are revoked while their tiles are under way, then they are free as well."""
+    """Given jobs in tiles that are revoked, begun or not, then they are free as well."""
     jobs = [resting.fleet.detect(options={"tile": 64, "min_score": 0}) for _ in range(8)]
     for job in jobs:
         job.revoke(terminate=True)
     resting.settle()
+    assert {job.state for job in jobs} & {"REVOKED"}
     assert_nothing_is_left(resting)
