@@ -175,8 +175,8 @@ def test_local_ends_with_a_terminal_that_is_closed(
     fake_worker(
         f"""
         import signal, pathlib
-        pathlib.Path("{tmp_path}/started").touch()
         try:
+            pathlib.Path("{tmp_path}/started").touch()
             signal.pause()
         except KeyboardInterrupt:
             pathlib.Path("{tmp_path}/stopped").touch()
