@@ -14,7 +14,7 @@ import pytest
 
 from producer import Client, Result
 from producer.errors import FleetError
-from tests import photos, reference
+from tests import bad_files, photos, reference
 from tests.conftest import cache, worker_environ
 from worker import embedded, local
 
@@ -111,7 +111,7 @@ def test_every_hostile_file_is_answered_with_its_error_and_the_worker_goes_on(fl
     """Given damaged, foreign and oversized files, when each is sent, then its own error comes back and work goes on."""
     with Client(fleet) as client:
         wrong = {}
-        for name, (data, code) in photos.hostile().items():
+        for name, (data, code) in bad_files.hostile().items():
             try:
                 answer = client.detect(data, deadline_s=20)
             except FleetError as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tests import photos
+from tests import bad_files
 
 #: The first bytes of formats, those that are read and others.
 MAGICS = (
@@ -44,9 +44,9 @@ MAGICS = (
 def claims(side: int = 100_000) -> dict[str, bytes]:
     """Make headers of formats that claim ``side`` x ``side`` pixels and hold next to nothing."""
     return {
-        "png": photos._png_claiming(side, side),
-        "bmp": photos._bmp_claiming(side, side),
-        "jpeg": photos._jpeg_claiming(min(side, 65_500), min(side, 65_500)),
+        "png": bad_files.png_claiming(side, side),
+        "bmp": bad_files.bmp_claiming(side, side),
+        "jpeg": bad_files.jpeg_claiming(min(side, 65_500), min(side, 65_500)),
         "webp": b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + struct.pack("<I", side - 1)[:3] * 2 + bytes(8),
         "gif": b"GIF89a" + struct.pack("<HH", side & 0xFFFF, side & 0xFFFF) + b"\xf7\x00\x00" + bytes(768) + b",",
         "tiff": _tiff(side),
@@ -153,10 +153,10 @@ def _with_good_sums(data: bytes) -> bytes:
 def make(seed: int, number: int) -> Iterator[tuple[str, bytes]]:
     """Yield ``number`` hostile files with names; which are really damaged beyond use is the decoder's to say."""
     chance = random.Random(seed)
-    fixed = {f"file_{name}": data for name, (data, _) in photos.hostile().items()}
+    fixed = {f"file_{name}": data for name, (data, _) in bad_files.hostile().items()}
     fixed |= {f"claim_{name}": data for name, data in claims().items()}
     yield from list(fixed.items())[:number]
-    good = list((small() | photos.whole()).items())
+    good = list((small() | bad_files.whole()).items())
     for count in range(number - len(fixed)):
         if count % 8 == 0:
             yield f"noise_{count}", chance.choice(MAGICS) + chance.randbytes(chance.randint(0, 2000))

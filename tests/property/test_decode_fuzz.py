@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from producer.errors import BY_CODE, FleetError
-from tests import photos
+from tests import bad_files
 from worker import decode
 from worker.decode import Limits
 
@@ -38,7 +38,7 @@ def good() -> dict[str, bytes]:
         "bmp": (noise, "BMP", {}),
         "bmp_palette": (noise.quantize(16), "BMP", {}),
     }
-    files = dict(photos.whole())
+    files = dict(bad_files.whole())
     for name, (picture, form, options) in kinds.items():
         buffer = io.BytesIO()
         picture.save(buffer, form, **options)

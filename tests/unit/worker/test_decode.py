@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from producer.errors import FleetError, ImageTooLarge, InvalidImage
-from tests import photos, reference
+from tests import bad_files, reference
 from tests.unit.worker.conftest import LIMITS
 from worker import decode
 
@@ -35,24 +35,24 @@ EXIF = [*(f"exif_{orientation}" for orientation in range(1, 9)), "exif_6_webp"]
 
 
 @pytest.fixture(scope="session")
-def hostile() -> dict[str, photos.Hostile]:
+def hostile() -> dict[str, bad_files.Hostile]:
     """Every file that must be refused."""
-    return photos.hostile() | _two_headed()
+    return bad_files.hostile() | _two_headed()
 
 
-def _two_headed() -> dict[str, photos.Hostile]:
+def _two_headed() -> dict[str, bad_files.Hostile]:
     """Make files with two headers, one modest and one huge: whichever a parser believes, nothing large may happen."""
-    jpeg = photos.whole()["jpeg"]
+    jpeg = bad_files.whole()["jpeg"]
     at = jpeg.index(b"\xff\xc0")
     end = at + 2 + struct.unpack(">H", jpeg[at + 2 : at + 4])[0]
     small, huge = (jpeg[at : at + 5] + struct.pack(">HH", side, side) + jpeg[at + 9 : end] for side in (16, 60_000))
-    heads = [photos._chunk(b"IHDR", photos._ihdr(side, side)) for side in (16, 7_000)]
-    png = photos.whole()["png"]
+    heads = [bad_files.chunk(b"IHDR", bad_files.ihdr(side, side)) for side in (16, 7_000)]
+    png = bad_files.whole()["png"]
     return {
-        "jpeg_small_then_huge": (jpeg[:at] + small + huge + jpeg[end:], photos.TOO_LARGE),
-        "jpeg_huge_then_small": (jpeg[:at] + huge + small + jpeg[end:], photos.INVALID),
-        "png_small_then_huge": (png[:8] + heads[0] + heads[1] + png[33:], photos.INVALID),
-        "png_huge_then_small": (png[:8] + heads[1] + heads[0] + png[33:], photos.INVALID),
+        "jpeg_small_then_huge": (jpeg[:at] + small + huge + jpeg[end:], bad_files.TOO_LARGE),
+        "jpeg_huge_then_small": (jpeg[:at] + huge + small + jpeg[end:], bad_files.INVALID),
+        "png_small_then_huge": (png[:8] + heads[0] + heads[1] + png[33:], bad_files.INVALID),
+        "png_huge_then_small": (png[:8] + heads[1] + heads[0] + png[33:], bad_files.INVALID),
     }
 
 
@@ -111,7 +111,7 @@ def test_a_lossy_picture_looks_like_the_photo(decoded, name):
 @pytest.mark.parametrize("filler", [b"\xff", b"\xff\xe1\x00\x08Exif\x00\x00"], ids=["fill bytes", "empty profiles"])
 def test_a_jpeg_with_millions_of_segments_before_the_picture_takes_no_time(filler):
     """Given 30 MB between a picture's first bytes and its header, then it is refused at once, not after 8 s of CPU."""
-    whole = photos.whole()["jpeg_progressive"]
+    whole = bad_files.whole()["jpeg_progressive"]
     data = whole[:2] + filler * (30_000_000 // len(filler)) + whole[2:]
     began = time.process_time()
     with pytest.raises(InvalidImage):
@@ -121,7 +121,7 @@ def test_a_jpeg_with_millions_of_segments_before_the_picture_takes_no_time(fille
 
 def test_scans_as_programs_write_them_are_read(pictures):
     """A progressive picture with a second one behind it, each with all its scans, and one with a hundred comments."""
-    jpeg = photos.whole()["jpeg_progressive"]
+    jpeg = bad_files.whole()["jpeg_progressive"]
     commented = jpeg[:2] + b"\xff\xfe\x00\x04\xff\xda" * 100 + jpeg[2:]
     behind = jpeg + pictures["jpeg_progressive"][0] + b"\xff\xda" * 500
 
@@ -130,7 +130,7 @@ def test_scans_as_programs_write_them_are_read(pictures):
 
 def test_a_picture_where_a_header_s_reader_would_jump_over_it_is_not_let_in():
     """OpenCV finds the large picture there, so a limit that goes by the small one's header would be none."""
-    data = photos.jumped_over()
+    data = bad_files.jumped_over()
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert found.shape == (240, 320, 3)
     with pytest.raises(InvalidImage, match="header is damaged"):

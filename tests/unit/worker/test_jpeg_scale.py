@@ -42,10 +42,10 @@ def large(samples: Path) -> dict[str, bytes]:
     astronaut = Image.open(samples / "astronaut.png").convert("RGB")
     upright = {"crowd": crowd, "grace": grace, "astronaut": astronaut, "portrait": astronaut.crop((80, 0, 380, 500))}
     enlarged = {name: _enlarged(picture) for name, picture in upright.items()}
-    found = {name: photos._encode(picture, "JPEG", quality=90) for name, picture in enlarged.items()}
-    found["progressive"] = photos._encode(enlarged["grace"], "JPEG", quality=90, progressive=True)
-    found["grey"] = photos._encode(enlarged["grace"].convert("L"), "JPEG", quality=90)
-    return found | photos._turned(enlarged["grace"])
+    found = {name: photos.encode(picture, "JPEG", quality=90) for name, picture in enlarged.items()}
+    found["progressive"] = photos.encode(enlarged["grace"], "JPEG", quality=90, progressive=True)
+    found["grey"] = photos.encode(enlarged["grace"].convert("L"), "JPEG", quality=90)
+    return found | photos.turned(enlarged["grace"])
 
 
 def _enlarged(picture: Image.Image) -> Image.Image:
@@ -115,7 +115,7 @@ def test_every_other_format_is_decoded_whole(samples: Path, monkeypatch: pytest.
     picture = Image.open(samples / "astronaut.png").convert("RGB").resize((2400, 2000))
 
     for form in ("PNG", "WEBP", "BMP", "JPEG"):
-        decode.to_input(photos._encode(picture, form), LIMITS, Fit((128, 128)), Room(1))
+        decode.to_input(photos.encode(picture, form), LIMITS, Fit((128, 128)), Room(1))
 
     assert flags == [decode.cv2.IMREAD_COLOR] * 3 + [decode.cv2.IMREAD_REDUCED_COLOR_4]
 
