@@ -23,7 +23,7 @@ from redis.retry import Retry
 from producer import address
 from producer.wire import ALIVE_WITHIN_S, WORKERS_KEY
 from worker import clock, guard, later, settings
-from worker.insist import InsistentRedis
+from worker.insist import MAY_EXCEED, InsistentRedis
 from worker.ledger import SWEEP_EVERY_S, Sweep
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,16 @@ GOODBYE_WITHIN_S = 1.0
 
 #: Seconds between two renewals at most; they are the worker's pulse as well.
 PULSE_S = 2.0
+
+#: Notes by Redis's clock that a worker lives. Key: workers. Arguments: its name, seconds of silence to be forgotten.
+_SAY_ALIVE = (
+    MAY_EXCEED
+    + """
+local now = redis.call('TIME')[1]
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+"""
+)
 
 
 class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -80,10 +90,11 @@ class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
                 and altogether, where kombu would find out one connection after the other.
         """
         held = list(qos._delivered)  # noqa: SLF001 - kombu has no public name for it
-        with qos.channel.conn_or_acquire() as client:
+        with qos.channel.conn_or_acquire() as client, client.pipeline() as pipe:
             if held:
-                client.zadd(qos.unacked_index_key, dict.fromkeys(held, clock.redis_clock.now()), xx=True)
-            clock.redis_clock.set(*client.time())
+                pipe.zadd(qos.unacked_index_key, dict.fromkeys(held, clock.redis_clock.now()), xx=True)
+            pipe.time()
+            clock.redis_clock.set(*pipe.execute()[-1])
         if qos.channel.is_lost(PULSE_S):
             raise RedisConnectionError("BRPOP or an acknowledgement was not answered")
 
@@ -146,8 +157,4 @@ def _try(work: Callable[..., Any], *args: Any) -> None:
 
 def say_alive(redis: Redis, name: str) -> None:
     """Note for ``fleet status`` that the worker ``name`` lives; those long silent are forgotten."""
-    seconds, _ = redis.time()
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.zadd(WORKERS_KEY, {name: seconds})
-        pipe.zremrangebyscore(WORKERS_KEY, "-inf", seconds - 10 * ALIVE_WITHIN_S)
-        pipe.execute()
+    redis.eval(_SAY_ALIVE, 1, WORKERS_KEY, name, 10 * ALIVE_WITHIN_S)

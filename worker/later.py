@@ -7,7 +7,7 @@ it holds are bounded, so some hundreds of images for tomorrow would keep it from
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -41,6 +41,15 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 """
 )
 
+#: Gives what is due, of each queue. Keys: later of each queue. Argument: most of each.
+DUE = """
+local now, found = redis.call('TIME')[1], {}
+for i, later in ipairs(KEYS) do
+  found[i] = redis.call('ZRANGE', later, '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+end
+return found
+"""
+
 #: Moves a message to the end of its list that is served next, once. Keys: later, list. Arguments: as it lay there, the
 #: message.
 BRING_BACK = MAY_EXCEED + "if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[2]) end"
@@ -64,18 +73,21 @@ def put_off(message: Any) -> bool:
     return True
 
 
-def bring_back(redis: Redis, queues: Iterable[str]) -> None:
+def bring_back(redis: Redis, queues: Sequence[str]) -> None:
     """Put what is due by Redis's clock back into its queue. What is no message of ours goes, or it would stay first."""
-    seconds, _ = redis.time()
-    for queue in queues:
-        key = LATER_PREFIX + queue
-        while due := cast("list[bytes]", redis.zrange(key, "-inf", seconds, byscore=True, offset=0, num=CHUNK)):
+    keys = [LATER_PREFIX + queue for queue in queues]
+    while any(found := cast("list[list[bytes]]", redis.eval(DUE, len(keys), *keys, CHUNK))):
+        for key, queue, due in zip(keys, queues, found, strict=True):
             for raw in due:
-                try:
-                    message = json.loads(raw)[0]  # as worker.leases wrote it
-                    where = queue_key(queue, message["properties"]["priority"])
-                except (ValueError, LookupError, TypeError, RecursionError) as error:
-                    logger.warning("message.dropped queue=%s bytes=%d reason=%r", queue, len(raw), error)
-                    redis.zrem(key, raw)
-                else:
-                    redis.eval(BRING_BACK, 2, key, where, raw, json.dumps(message))
+                _bring_back_one(redis, key, queue, raw)
+
+
+def _bring_back_one(redis: Redis, key: str, queue: str, raw: bytes) -> None:
+    try:
+        message = json.loads(raw)[0]  # as worker.leases wrote it
+        where = queue_key(queue, message["properties"]["priority"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        logger.warning("message.dropped queue=%s bytes=%d reason=%r", queue, len(raw), error)
+        redis.zrem(key, raw)
+    else:
+        redis.eval(BRING_BACK, 2, key, where, raw, json.dumps(message))

@@ -7,6 +7,7 @@ ahead would take everybody's jobs away, and nobody would miss its own when it di
 Mirrors kombu 5.7 ``kombu.transport.redis.QoS.append`` and ``restore_visible``.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,12 +60,16 @@ class LeaseQoS(transport.QoS):
         self.channel.unless_failed(lambda: self._restore_until(redis_clock.now() - self.visibility_timeout, start, num))
 
     def _restore_until(self, until: float, start: int, num: int) -> None:
+        """Put back what was taken before ``until``; only where there is any, one worker after the other."""
         with self.channel.conn_or_acquire() as client:
+            taken = functools.partial(
+                client.zrange, self.unacked_index_key, until, 0, desc=True, byscore=True, offset=num and start, num=num
+            )
+            if not taken():
+                return
             try:
                 with transport.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
-                    tags = client.zrange(
-                        self.unacked_index_key, until, 0, desc=True, byscore=True, offset=num and start, num=num
-                    )
+                    tags = taken()
                     for tag in tags:
                         self.restore_by_tag(tag, client)  # type: ignore[no-untyped-call]
                     if tags:

@@ -46,25 +46,58 @@ SUSPECT_FOR_S = 60.0
 HEAD = 20
 WINDOW = 200
 
-#: Looks through messages of a list from the end that is served next, one after the other and inside the server: they
-#: may be other programs', any number of them, and of any size. Keys: list, ledger. Arguments: how many to pass over,
-#: how many to look at, how many of the ledger are enough, bytes of a message's end, where its headers are. Gives how
-#: many it looked at, and when the oldest job of the ledger among them was sent.
-PEEK = """
-local seen, known, oldest = 0, 0, false
-while seen < tonumber(ARGV[2]) and known < tonumber(ARGV[3]) do
-  local message = redis.call('LINDEX', KEYS[1], -1 - ARGV[1] - seen)
-  if not message then break end
-  seen = seen + 1
-  local id = string.match(string.sub(message, -ARGV[4]), '"id": ?"([%w_.-]+)"')
-  local sent = id and redis.call('ZSCORE', KEYS[2], id)
-  if sent then
-    known = known + 1
-    if not oldest or tonumber(sent) < tonumber(oldest) then oldest = sent end
+#: Lua: looks through messages of a list from the end that is served next, one after the other and inside the server:
+#: they may be other programs', any number of them, and of any size. Arguments besides list and ledger: how many to pass
+#: over, how many to look at, how many of the ledger are enough, bytes of a message's end, where its headers are. Gives
+#: how many it looked at, and when the oldest job of the ledger among them was sent.
+_PEEK = """
+local function peek(list, ledger, passed, window, head, tail)
+  local seen, known, oldest = 0, 0, false
+  while seen < tonumber(window) and known < tonumber(head) do
+    local message = redis.call('LINDEX', list, -1 - passed - seen)
+    if not message then break end
+    seen = seen + 1
+    local id = string.match(string.sub(message, -tail), '"id": ?"([%w_.-]+)"')
+    local sent = id and redis.call('ZSCORE', ledger, id)
+    if sent then
+      known = known + 1
+      if not oldest or tonumber(sent) < tonumber(oldest) then oldest = sent end
+    end
   end
+  return seen, oldest
 end
-return {seen, oldest}
 """
+
+PEEK = _PEEK + "return {peek(KEYS[1], KEYS[2], unpack(ARGV))}"
+
+#: Takes the turn to sweep, forgets old suspicions, and tells of each list whether its ledger begins with a job that is
+#: older than the oldest waiting one: a fleet without work costs Redis one command. Keys: lock, suspects; of each list,
+#: list and ledger. Arguments: milliseconds for which the turn is taken, age of an old suspicion, then those of
+#: ``peek``. Gives nothing to whom the turn is not, else the time, and 1 for each list to look at.
+TAKE_TURN = (
+    MAY_EXCEED
+    + _PEEK
+    + """
+if not redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then return {} end
+local clock = redis.call('TIME')
+local now = string.format('%d.%06d', clock[1], clock[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[2])
+
+local function is_in_order(list, ledger)
+  local first = redis.call('ZRANGE', ledger, 0, 0, 'WITHSCORES')[2]
+  if not first then return true end
+  local _, oldest = peek(list, ledger, 0, unpack(ARGV, 3))
+  return oldest and tonumber(first) >= tonumber(oldest)
+end
+
+local found = {now}
+for at = 3, #KEYS, 2 do
+  local is_known, is_fine = pcall(is_in_order, KEYS[at], KEYS[at + 1])
+  found[#found + 1] = is_known and is_fine and 0 or 1
+end
+return found
+"""
+)
 
 #: Sends a job again unless it is waiting, held or ended after all. Keys: list, ledger, jobs, suspects, unacked index,
 #: result. Arguments: id. Its message goes to the end that is served next.
@@ -90,15 +123,17 @@ class Sweep:
         self._lists = [name for queue in queues for name in queue_keys(queue)]
         self._resend = redis.register_script(RESEND)
         self._peek = redis.register_script(PEEK)
+        self._take_turn = redis.register_script(TAKE_TURN)
 
     def run(self) -> list[str]:
         """Sweep once, unless another worker does, and return the ids of the jobs that were sent again."""
-        if not self._redis.set(LOCK_KEY, b"1", nx=True, px=int(SWEEP_EVERY_S * 900)):
+        keys = [LOCK_KEY, SUSPECTS_KEY, *(key for name in self._lists for key in (name, ledger_key(name)))]
+        reply = self._take_turn(keys, [int(SWEEP_EVERY_S * 900), SUSPECT_FOR_S, WINDOW, HEAD, TAIL_BYTES])
+        if not reply:
             return []
-        seconds, microseconds = self._redis.time()
-        now = seconds + microseconds / 1e6
-        self._redis.zremrangebyscore(SUSPECTS_KEY, "-inf", now - SUSPECT_FOR_S)
-        return [job_id for name in self._lists for job_id in self._sweep_list(name, now)]
+        now, *found = reply
+        missed = [name for name, is_to_look_at in zip(self._lists, found, strict=True) if is_to_look_at]
+        return [job_id for name in missed for job_id in self._sweep_list(name, float(now))]
 
     def _sweep_list(self, name: str, now: float) -> list[str]:
         sent: list[str] = []

@@ -1,5 +1,7 @@
 """A job that Redis handed to a worker which died at that very moment is sent again; one that waits is not."""
 
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from producer import Client
 from producer.books import SIZES_KEY
@@ -165,6 +168,38 @@ def test_a_worker_killed_between_pop_and_record_loses_nothing(
 
     assert job.result(timeout=15).model == "blazeface_short"
     eventually(lambda: redis.hlen(JOBS_KEY) == redis.zcard(ledger_key(QUEUE)) == 0, "the end of the ledger's entry")
+
+
+def test_a_fleet_without_work_is_swept_with_one_command(client: Client, redis: Redis, picture: bytes) -> None:
+    """Given no job, or jobs that wait in turn, when they are swept, then Redis is asked once, and others not at all."""
+    sweep = ledger.Sweep(redis, [QUEUE, "fleet"])
+    for jobs in (0, 3):
+        for _ in range(jobs):
+            client.submit(picture)
+        redis.delete(ledger.LOCK_KEY)
+        sweep.run()  # so that Redis knows the script
+        redis.delete(ledger.LOCK_KEY)
+        with redis.monitor() as heard:
+            assert sweep.run() == sweep.run() == []
+            redis.ping()
+            asked = list(itertools.takewhile(lambda one: one["command"] != "PING", heard.listen()))
+        words = [one["command"].split()[0] for one in asked if one["client_type"] != "lua"]
+        assert [word for word in words if word not in ("HELLO", "CLIENT")] == ["EVALSHA", "EVALSHA"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_list_that_is_none_keeps_no_other_from_being_swept(client: Client, redis: Redis, picture: bytes) -> None:
+    """Given a key of another kind where a ledger of a later queue should be, then a lost job is sent all the same."""
+    client.submit(picture)
+    waiting = redis.lrange(QUEUE, 0, -1)
+    redis.delete(QUEUE)
+    redis.set(ledger_key("zzz"), b"no sorted set")
+    for _ in range(2):
+        redis.delete(ledger.LOCK_KEY)
+        with contextlib.suppress(ResponseError):
+            ledger.Sweep(redis, [QUEUE, "zzz"]).run()
+
+    assert redis.lrange(QUEUE, 0, -1) == waiting
 
 
 def test_without_the_sweep_that_job_would_be_lost(
