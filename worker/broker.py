@@ -15,6 +15,7 @@ Mirrors kombu 5.7: ``kombu.transport.redis.Channel`` (``_brpop_start``, ``_brpop
 import functools
 import logging
 import time
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from queue import Empty
@@ -39,6 +40,11 @@ logger = logging.getLogger(__name__)
 
 #: What is Redis's and not the message's; kombu counts any ``KeyError`` as a lost connection.
 LOST = (RedisError, OSError)
+
+#: List that a channel has to itself, of its number: what is in it ends the channel's own wait for messages. How long it
+#: stays where the channel does not wait any more.
+WAKE_PREFIX = "fleet:wake:"
+WAKE_TTL_MS = 5000
 
 #: Longest wait, after a message was dealt with, for room for a few more.
 TOGETHER_WITHIN_S = 0.2
@@ -145,6 +151,10 @@ class GuardedChannel:
     #: Bytes of the messages that are being delivered, by delivery tag.
     arriving: Mapping[str, int] = MappingProxyType({})
 
+    @functools.cached_property
+    def _wake_key(self) -> str:
+        return WAKE_PREFIX + uuid.uuid4().hex
+
     def _brpop_start(self: Any, timeout: float | None = None) -> None:
         """Ask for a few messages of the first queue that has any, higher priorities first.
 
@@ -156,6 +166,7 @@ class GuardedChannel:
         if not queues or not wanted:
             return
         keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
+        keys.insert(0, self._wake_key)
         self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
         patience_s = (self.brpop_timeout if timeout is None else timeout) or 0
@@ -170,13 +181,32 @@ class GuardedChannel:
                 raise
             if not found:
                 raise Empty
-            queue = bytes_to_str(found[0]).rsplit(self.sep, 1)[0]
+            name = bytes_to_str(found[0])
+            if name == self._wake_key:
+                raise Empty
+            queue = name.rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
             self._take(found[1], queue)
             return True
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+
+    def close(self: Any) -> None:
+        """Close; what BLMPOP may still hand over is taken, and put back with the rest, but not waited for."""
+        if self._in_poll and not self.closed:
+            self._wake()
+        super().close()  # type: ignore[misc]
+
+    def _wake(self: Any) -> None:
+        """End this channel's own wait for messages, which otherwise lasts up to a second."""
+        try:
+            with self.conn_or_acquire() as client, client.pipeline() as pipe:
+                pipe.rpush(self._wake_key, b"")
+                pipe.pexpire(self._wake_key, WAKE_TTL_MS)
+                pipe.execute()
+        except LOST as error:  # then it ends by itself
+            logger.debug("consumer.not_woken error=%s", error)
 
     def _take(self: Any, items: Sequence[bytes], queue: str) -> None:
         """Deliver messages. They are out of Redis already, so one that cannot even be opened is gone with this line."""

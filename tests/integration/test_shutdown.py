@@ -1,14 +1,19 @@
 """A worker that is told to stop finishes what it has begun, gives back the rest at once, and loses nothing."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
+from kombu import Consumer, Queue
+from redis import Redis
 
 from tests.integration.kit import QUEUE, USER_TASKS, USERS, Fleet, faces
 from tests.waiting import eventually
+from worker.broker import GuardedConnection
 
 SMALL = [*USER_TASKS, "-c", "2"]
 
@@ -30,6 +35,24 @@ def test_an_idle_worker_ends_at_once(fleet: Fleet) -> None:
     assert worker.stop() == 0
     assert time.monotonic() - began < 3
     assert "ERROR" not in worker.log
+
+
+def test_a_channel_that_waits_for_messages_without_end_can_be_closed(own_server: str, redis: Redis) -> None:
+    """Given a BLMPOP without a time limit, when its channel is closed, then it ends, and nothing of it is left."""
+    connection = GuardedConnection(own_server)
+    channel: Any = connection.default_channel
+    channel.brpop_timeout = 0
+    with Consumer(channel, [Queue("nobody")], callbacks=[lambda *_: None], no_ack=False):
+        connection.transport.cycle._register_BRPOP(channel)
+        eventually(lambda: redis.info("clients")["blocked_clients"] == 1, "the wait")
+
+        closing = threading.Thread(target=channel.close, daemon=True)
+        closing.start()
+        closing.join(20)
+
+        assert not closing.is_alive()
+    assert redis.info("clients")["blocked_clients"] == 0
+    assert redis.keys("fleet:wake:*") == []
 
 
 def test_jobs_in_flight_are_finished_and_the_others_go_to_another_worker_at_once(fleet: Fleet) -> None:
