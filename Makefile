@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Photos of `make demo`; empty means two sample photos.
 IMAGES ?=
 
+# Some machines keep Python from writing what it compiles: each of the suite's processes would do it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test soak check site bench lock lock-peers fuzz clean
 
 # Everything is installed from hashed lock files; the project itself is installed without looking for dependencies.
