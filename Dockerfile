@@ -39,4 +39,4 @@ STOPSIGNAL SIGTERM
 # a restart should hang on, the file without ".ready" says.
 HEALTHCHECK --interval=5s --timeout=10s --start-period=60s --retries=3 \
     CMD test "$(( $(date +%s) - $(stat -c %Y /tmp/fleet-worker.health.ready || echo 0) ))" -lt 20
-CMD ["celery", "-q", "-A", "worker.app", "worker", "--loglevel", "INFO", "--hostname", "detect@%h"]
+CMD ["python", "-P", "-m", "worker", "--loglevel", "INFO", "--hostname", "detect@%h"]

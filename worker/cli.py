@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import click
-from celery.bin.celery import celery
 
 from producer.wire import check_model_name
-from worker import assets, cpu, embedded, footprint, health, local, memory, models, settings, slices
+from worker import assets, cpu, embedded, footprint, health, local, memory, models, settings, slices, starting
 from worker.cli_timeline import timeline
 from worker.complaints import checked as _checked
 from worker.complaints import chosen_settings as _settings
@@ -36,7 +35,7 @@ main.add_command(timeline)
 def run(celery_options: tuple[str, ...]) -> None:
     """Run one worker; CELERY_OPTIONS are those of `celery worker`."""
     _settings()
-    celery.main(["-A", "worker.app", "worker", *celery_options], prog_name="celery")
+    starting.start(celery_options)
 
 
 @main.command(name="local")

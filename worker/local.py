@@ -84,7 +84,7 @@ def start_worker(
 
     What it writes goes to ``output``, or to this process's stderr.
     """
-    command = [sys.executable, "-m", "celery", "-q", "-A", "worker.app", "worker", "-n", name]
+    command = [sys.executable, "-P", "-m", "worker", "-n", name]
     if not any(word in ("-l", "--loglevel") for word in extra):
         command += ["-l", "WARNING"]
     return subprocess.Popen(  # noqa: S603 - our own command

@@ -26,8 +26,9 @@ TYPED_HERE = {
 
 #: What a page says -> the tests that run it, because it needs more than a fleet at rest.
 ELSEWHERE = {
-    "celery -A worker.app worker": ["tests/integration/kit.py"],
-    "celery -q": ["tests/integration/kit.py"],
+    "celery -A worker.app worker": ["tests/integration/test_start.py"],
+    "celery -q": ["tests/integration/test_start.py"],
+    "fleet-worker run": ["tests/integration/test_start.py"],
     "celery -A worker.app control -d NAME swap_model cars@2": ["tests/swap/test_swap.py"],
     "fleet-worker models swap cars@2": ["tests/swap/test_swap.py"],
     "fleet autoscale": ["tests/integration/producer/test_cli_autoscale.py", "tests/compose/test_docs_with_docker.py"],

@@ -89,7 +89,7 @@ class Worker:
 
 def command_of(name: str, extra: Sequence[str] = ()) -> list[str]:
     """Give the command line of a worker."""
-    return [sys.executable, "-m", "celery", "-q", "-A", "worker.app", "worker", "-n", f"{name}@test", *extra]
+    return [sys.executable, "-P", "-m", "worker", "-n", f"{name}@test", *extra]
 
 
 def spawn(

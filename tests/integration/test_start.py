@@ -12,8 +12,11 @@ from tests.integration.kit import MODEL, ROOT, Fleet, command_of, faces, spawn
 from tests.waiting import eventually
 from worker import slices
 
-RUN = [sys.executable, "-c", "from worker.cli import main; main()", "run", "-n", "w@test"]
-CELERY = command_of("w")
+COMMANDS = {
+    "celery": [sys.executable, "-m", "celery", "-q", "-A", "worker.app", "worker", "-n", "w@test"],
+    "python -m worker": command_of("w"),
+    "fleet-worker": [sys.executable, "-c", "from worker.cli import main; main()", "run", "-n", "w@test"],
+}
 
 
 def ended(
@@ -42,7 +45,7 @@ def sentence_of(done: "subprocess.CompletedProcess[str]") -> str:
     return ours[0]
 
 
-@pytest.mark.parametrize("command", [CELERY, RUN], ids=["celery", "fleet-worker"])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_model_that_is_not_there_ends_the_worker(store: Path, command: list[str]) -> None:
     """Given a model that nobody has fetched, then one sentence says where it was looked for."""
     said = sentence_of(ended(command, store, {"FLEET_MODELS": "nobody"}))
@@ -50,7 +53,7 @@ def test_a_model_that_is_not_there_ends_the_worker(store: Path, command: list[st
     assert str(store) in said
 
 
-@pytest.mark.parametrize("command", [CELERY, RUN], ids=["celery", "fleet-worker"])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_network_that_cannot_be_read_ends_the_worker(tmp_path: Path, store: Path, command: list[str]) -> None:
     """Given a model whose file is no network, then one sentence names the model."""
     broken = tmp_path / MODEL
@@ -61,7 +64,7 @@ def test_a_network_that_cannot_be_read_ends_the_worker(tmp_path: Path, store: Pa
     assert f"Model '{MODEL}' cannot be built" in said
 
 
-@pytest.mark.parametrize("command", [CELERY, RUN], ids=["celery", "fleet-worker"])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_bad_settings_end_the_worker(store: Path, command: list[str]) -> None:
     """Given two bad variables, then both are named, and nothing else is said."""
     done = ended(command, store, {"FLEET_JOBS": "many", "FLEET_COLOUR": "blue"})
@@ -71,7 +74,7 @@ def test_bad_settings_end_the_worker(store: Path, command: list[str]) -> None:
     assert lines[1:] == ["FLEET_COLOUR: no such setting", "FLEET_JOBS='many': expected a whole number from 0 to 4,096"]
 
 
-@pytest.mark.parametrize("command", [CELERY, RUN], ids=["celery", "fleet-worker"])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_autoscale_is_refused(store: Path, command: list[str]) -> None:
     """Given --autoscale, then one sentence says what to do instead."""
     assert "start more workers" in sentence_of(ended([*command, "--autoscale", "4,2"], store, {}))
@@ -80,7 +83,7 @@ def test_autoscale_is_refused(store: Path, command: list[str]) -> None:
 def test_no_job_is_taken_before_the_networks_are_ready(bare_fleet: Fleet, store: Path, tmp_path: Path) -> None:
     """Given a job that waits, when a worker cannot load its network, then the job is still there; the next does it."""
     job = bare_fleet.detect()
-    assert ended(CELERY, store, {"FLEET_MODELS": f"{MODEL},nobody"}, url=bare_fleet.url).returncode != 0
+    assert ended(command_of("w"), store, {"FLEET_MODELS": f"{MODEL},nobody"}, url=bare_fleet.url).returncode != 0
     assert bare_fleet.queued() == 1
     assert bare_fleet.unacked() == 0
     worker = spawn(bare_fleet.url, store, tmp_path)
