@@ -13,6 +13,7 @@ from typing import Any
 
 from celery.worker import state
 from kombu.connection import Connection
+from redis.exceptions import ResponseError
 
 from worker import clock
 from worker.guard import GuardedConsumer
@@ -27,6 +28,10 @@ EVENTS_WITHIN_S = 0.25
 #: Seconds between two tries to connect: at first, more each time, and at most. Celery's own grow to half a minute,
 #: for which a fleet then waits for a server that is back.
 RETRY_S = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
+
+#: Seconds before the next try where Redis did answer, but with a refusal, as where a queue's key holds no list. The new
+#: connection is there at once, and the refusal again: that was thirty times a second, with ten lines of log each.
+REFUSED_PAUSE_S = 1.0
 
 
 class FleetConsumer(GuardedConsumer):
@@ -82,3 +87,6 @@ class FleetConsumer(GuardedConsumer):
             self.connection = None
         self.app.backend.drop_connections()
         gc.collect()  # redis-py's pools are rings: until then each keeps its socket, and Redis that connection
+        if type(exc) is ResponseError:
+            logger.warning("consumer.refused error=%s", exc)
+            time.sleep(REFUSED_PAUSE_S)
