@@ -191,7 +191,7 @@ class AsyncClient:
         finished: Finished = asyncio.Queue()
         try:
             while intake.more or window.waits:
-                while intake.more and window.has_room():
+                while intake.goes_on():
                     await self._start(await intake.take(), window, terms, finished)
                     for answer in window.ready():
                         yield answer

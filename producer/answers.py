@@ -84,9 +84,14 @@ class Window:
         """Whether images go in batches."""
         return self.batch > 1
 
-    def has_room(self) -> bool:
-        """Tell whether another group may be taken from the iterable."""
-        return self._under_way + self.batch <= self._size
+    def has_room(self, groups: int = 1) -> bool:
+        """Tell whether so many more groups may be taken from the iterable."""
+        return self._under_way + groups * self.batch <= self._size
+
+    @property
+    def eighth(self) -> int:
+        """An eighth of it, in groups; at least one."""
+        return max(1, self._size // (8 * self.batch))
 
     @property
     def waits(self) -> bool:

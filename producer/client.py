@@ -191,7 +191,7 @@ class Client:
         finished: Finished = SimpleQueue()
         try:
             while intake.more or window.waits:
-                while intake.more and window.has_room():
+                while intake.goes_on():
                     self._start(intake.take(), window, terms, finished)
                     yield from window.ready()
                 if window.waits:

@@ -6,7 +6,8 @@ counts them. Which go together is written once, as a conversation with iterable 
 Messages that share a round trip cost the client and Redis less. But while the iterable makes up its mind, ``map`` sends
 nothing. So an image waits for the next one only where many in a row came at once. From a camera, or any slow source,
 each goes as soon as it is there. Where a fast source suddenly stops, up to seven messages wait until it goes on; so do
-the answers of all others, which are handed over by the same thread or task.
+the answers of all others, which are handed over by the same thread or task. And where a window is full, a fast source
+waits until there is room for a few again.
 """
 
 import asyncio
@@ -58,8 +59,19 @@ class Gathering:
     def __init__(self, window: Window) -> None:
         self.more = True
         self._window = window
+        self._was_full = False
         self._index = 0
         self._in_a_row = 0
+
+    def goes_on(self) -> bool:
+        """Tell whether to take more now.
+
+        A full window has room for one as soon as one is answered, and so all would go by themselves from then on. From
+        a fast source none is taken until a few may go together, an eighth of the window at most.
+        """
+        few = min(FEW, self._window.eighth) if self._was_full and self._is_fast() else 1
+        self._was_full = not self._window.has_room(few)
+        return self.more and not self._was_full
 
     def steps(self) -> Taking:
         """Take the images of the next job, and of a few more where the source is fast and the window has room."""

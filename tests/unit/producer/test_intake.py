@@ -86,6 +86,71 @@ def test_a_group_is_no_larger_than_the_window_allows(clock: Clock) -> None:
     assert not room.has_room()
 
 
+def filled(images: Iterator[ImageSource] | list[ImageSource], room: Window) -> Intake:
+    """Take until the window is full; each image is its own job."""
+    intake = Intake(images, room)
+    while intake.goes_on():
+        for group in intake.take():
+            room.sent(str(group.places[0][0]), group)
+    return intake
+
+
+def answered(room: Window, job_ids: range) -> int:
+    """Let these jobs end, and hand over their answers."""
+    for job_id in job_ids:
+        room.settle(str(job_id), InvalidImage())
+    return len(list(room.ready()))
+
+
+def test_a_full_window_is_filled_again_a_few_at_a_time(clock: Clock) -> None:
+    """Given a full window and a fast source, then nothing is taken before a few may go together."""
+    room = window(8 * FEW)
+    intake = filled([PICTURE] * 100, room)
+    assert not room.has_room()
+
+    assert answered(room, range(FEW - 1)) == FEW - 1
+    assert not intake.goes_on()
+    assert answered(room, range(FEW - 1, FEW)) == 1
+    assert intake.goes_on()
+    assert len(intake.take()) == FEW
+
+
+def test_a_small_window_waits_for_an_eighth_of_it(clock: Clock) -> None:
+    """Given a window of sixteen, then two go together; given one of three, or batches, each goes alone."""
+    for room, few in ((window(16), 2), (window(3), 1), (window(16, batch=4), 1)):
+        intake = filled([PICTURE] * 100, room)
+        jobs = sorted(int(one) for one in room.outstanding())
+        for job_id in jobs[: few - 1]:
+            room.settle(str(job_id), InvalidImage())
+        assert list(room.ready()) == [] or not intake.goes_on()
+        room.settle(str(jobs[few - 1]), InvalidImage())
+        assert list(room.ready())
+        assert intake.goes_on()
+
+
+def test_a_slow_source_fills_a_window_one_by_one(clock: Clock) -> None:
+    """Given a full window and a slow source, then each place that is free is taken at once."""
+    room = window(8 * FEW)
+    intake = filled(after([AT_ONCE_S] * 100, clock), room)
+    assert not room.has_room()
+
+    answered(room, range(1))
+
+    assert intake.goes_on()
+
+
+def test_a_window_without_a_job_is_never_waited_for(clock: Clock) -> None:
+    """Given a window of images that could all not be read, then it goes on once they are handed over."""
+    room = window(8 * FEW)
+    intake = filled([b""] * 100, room)
+    assert not room.waits
+    assert not intake.goes_on()
+
+    assert len(list(room.ready())) == 8 * FEW
+
+    assert intake.goes_on()
+
+
 def test_large_images_fill_a_group(clock: Clock) -> None:
     """Given images of half the bytes of a group, then two go together; one of more goes alone."""
     half, large = bytes(FEW_BYTES // 2), bytes(FEW_BYTES)
