@@ -13,7 +13,8 @@ from worker.valkey import free_port
 IMAGES, BAD, BATCH = 1000, 20, 20
 
 PORT = free_port()
-FOLDER = Path(tempfile.mkdtemp(prefix="fleet-traces-"))
+_FOLDER = tempfile.TemporaryDirectory(prefix="fleet-traces-")  # goes when this process ends
+FOLDER = Path(_FOLDER.name)
 
 #: Jobs of a dead worker come back soon.
 WORKER = {"metrics_port": PORT, "traces": f"file:{FOLDER / 'first'}", "lease_s": 2}

@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 OBSERVABILITY = ROOT / "deploy" / "observability"
 
 PORT = free_port()
-TRACES = Path(tempfile.mkdtemp(prefix="fleet-traces-")) / "spans.jsonl"
+_FOLDER = tempfile.TemporaryDirectory(prefix="fleet-traces-")  # goes when this process ends
+TRACES = Path(_FOLDER.name) / "spans.jsonl"
 WORKER = {"metrics_port": PORT, "traces": f"file:{TRACES}"}
 
 
