@@ -122,9 +122,10 @@ class Client:
         """Send images as they are asked for and yield an answer for each; a failure is an answer too.
 
         ``images`` is read lazily, never more than ``window`` ahead. While it gives one after the other at once, up to
-        eight messages go in one round trip; from a slow source each goes as soon as it is there. Where a fast one
-        stops, up to seven messages wait for the next, as answers do. Leaving the loop early, or closing the generator,
-        cancels what is under way.
+        eight messages go in one round trip, and a full window is filled again in such steps, also from a camera whose
+        newest frame is there whenever it is asked for. From a slow source each goes as soon as it is there. Where a
+        fast one stops, up to seven messages wait for the next, as answers do. Leaving the loop early, or closing the
+        generator, cancels what is under way.
 
         Args:
             images: any iterable, endless ones included.

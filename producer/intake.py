@@ -60,6 +60,7 @@ class Gathering:
         self.more = True
         self._window = window
         self._was_full = False
+        self._few = FEW  # of messages of the size that comes
         self._index = 0
         self._in_a_row = 0
 
@@ -69,7 +70,7 @@ class Gathering:
         A full window has room for one as soon as one is answered, and so all would go by themselves from then on. From
         a fast source none is taken until a few may go together, an eighth of the window at most.
         """
-        few = min(FEW, self._window.eighth) if self._was_full and self._is_fast() else 1
+        few = min(self._few, self._window.eighth) if self._was_full and self._is_fast() else 1
         self._was_full = not self._window.has_room(few)
         return self.more and not self._was_full
 
@@ -80,6 +81,7 @@ class Gathering:
         while self.more and self._is_fast() and len(groups) < FEW and size < FEW_BYTES and self._window.has_room():
             groups.append((yield from self._next()))
             size += groups[-1].size_bytes
+        self._few = len(groups) if size >= FEW_BYTES else FEW
         return [group for group in groups if group.pictures]
 
     def _is_fast(self) -> bool:

@@ -3,12 +3,9 @@
 Stage: where a worker's process begins. Neighbour: :mod:`worker.starting`, which knows Celery.
 """
 
-import importlib
 import sys
 
-from worker.lean import lean
+from worker.entry import load
 
 if __name__ == "__main__":
-    with lean():
-        starting = importlib.import_module("worker.starting")
-    starting.start(sys.argv[1:])
+    load("worker.starting").start(sys.argv[1:], "python -m worker")

@@ -66,6 +66,7 @@ class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
             for message in getattr(consumer.pool, "remember_messages", list)():
                 qos.adopt(message)
                 guard.weigh(message)
+            self.renew(qos)  # a worker that is refused something connects again and again, and its timers never fire
             hub.call_repeatedly(min(PULSE_S, qos.visibility_timeout / RENEWALS), self.renew, qos)
             hub.on_tick.discard(self._look)
             self._look = functools.partial(self.look, qos.channel)
@@ -94,7 +95,7 @@ class LeaseRenewal(bootsteps.StartStopStep):  # type: ignore[misc]
             if held:
                 pipe.zadd(qos.unacked_index_key, dict.fromkeys(held, clock.redis_clock.now()), xx=True)
             pipe.time()
-            clock.redis_clock.set(*pipe.execute()[-1])
+            clock.redis_clock.set(*map(int, pipe.execute()[-1]))  # bytes where memory is full
         if qos.channel.is_lost(PULSE_S):
             raise RedisConnectionError("BRPOP or an acknowledgement was not answered")
 

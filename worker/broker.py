@@ -194,19 +194,22 @@ class GuardedChannel:
 
     def close(self: Any) -> None:
         """Close; what BLMPOP may still hand over is taken, and put back with the rest, but not waited for."""
-        if self._in_poll and not self.closed:
-            self._wake()
+        if self._in_poll and not self.closed and not self._wake():
+            self._in_poll.disconnect()
+            self._in_poll = None
         super().close()  # type: ignore[misc]
 
-    def _wake(self: Any) -> None:
-        """End this channel's own wait for messages, which otherwise lasts up to a second."""
+    def _wake(self: Any) -> bool:
+        """End this channel's own wait for messages, otherwise up to a second; tell whether Redis answers."""
         try:
             with self.conn_or_acquire() as client, client.pipeline() as pipe:
                 pipe.rpush(self._wake_key, b"")
                 pipe.pexpire(self._wake_key, WAKE_TTL_MS)
                 pipe.execute()
-        except LOST as error:  # then it ends by itself
+        except LOST as error:
             logger.debug("consumer.not_woken error=%s", error)
+            return False
+        return True
 
     def _take(self: Any, items: Sequence[bytes], queue: str) -> None:
         """Deliver messages. They are out of Redis already, so one that cannot even be opened is gone with this line."""

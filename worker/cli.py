@@ -35,7 +35,7 @@ main.add_command(timeline)
 def run(celery_options: tuple[str, ...]) -> None:
     """Run one worker; CELERY_OPTIONS are those of `celery worker`."""
     _settings()
-    starting.start(celery_options)
+    starting.start(celery_options, "fleet-worker run")
 
 
 @main.command(name="local")

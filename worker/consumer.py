@@ -31,7 +31,7 @@ RETRY_S = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
 
 #: Seconds before the next try where Redis did answer, but with a refusal, as where a queue's key holds no list. The new
 #: connection is there at once, and the refusal again: that was thirty times a second, with ten lines of log each.
-REFUSED_PAUSE_S = 1.0
+REFUSED_PAUSE_S = 0.5
 
 
 class FleetConsumer(GuardedConsumer):
@@ -87,6 +87,6 @@ class FleetConsumer(GuardedConsumer):
             self.connection = None
         self.app.backend.drop_connections()
         gc.collect()  # redis-py's pools are rings: until then each keeps its socket, and Redis that connection
-        if type(exc) is ResponseError:
+        if isinstance(exc, ResponseError):
             logger.warning("consumer.refused error=%s", exc)
             time.sleep(REFUSED_PAUSE_S)

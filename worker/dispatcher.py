@@ -32,6 +32,14 @@ class HeardDispatcher(EventDispatcher):  # type: ignore[misc]
             for group, events in other._group_buffer.items():  # noqa: SLF001 - it is one of us
                 self._group_buffer[group] += events
 
+    def _publish(self, *args: Any, **options: Any) -> None:
+        """Publish once; what cannot be sent waits for the next connection.
+
+        Celery tries a heartbeat again without end, on the loop's own thread: while a server was silent, nothing else
+        was done there, and a worker that was told to end did not.
+        """
+        super()._publish(*args, **{**options, "retry": False})
+
     def flush(self, errors: bool = True, groups: bool = True) -> None:
         """Send what is buffered."""
         if groups:

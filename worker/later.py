@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from producer.wire import LATER_PREFIX, MAX_HELD_BYTES, queue_key
 from worker.clock import redis_clock
@@ -41,18 +42,28 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 """
 )
 
-#: Gives what is due, of each queue. Keys: later of each queue. Argument: most of each.
+#: Tells of each queue whether anything is due. Keys: later of each queue. Gives the time, then 1 for each that has.
 DUE = """
-local now, found = redis.call('TIME')[1], {}
+local found = redis.call('TIME')
+found[2] = nil
 for i, later in ipairs(KEYS) do
-  found[i] = redis.call('ZRANGE', later, '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+  local due = redis.pcall('ZRANGE', later, '-inf', found[1], 'BYSCORE', 'LIMIT', 0, 1)
+  found[i + 1] = (due.err or #due > 0) and 1 or 0
 end
 return found
 """
 
-#: Moves a message to the end of its list that is served next, once. Keys: later, list. Arguments: as it lay there, the
-#: message.
-BRING_BACK = MAY_EXCEED + "if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[2]) end"
+#: Moves a message to the end of its list that is served next, once; where that is no list, it stays. Keys: later, list.
+#: Arguments: as it lay there, the message.
+BRING_BACK = (
+    MAY_EXCEED
+    + """
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+  redis.call('RPUSH', KEYS[2], ARGV[2])
+  redis.call('ZREM', KEYS[1], ARGV[1])
+end
+"""
+)
 
 
 def put_off(message: Any) -> bool:
@@ -76,18 +87,23 @@ def put_off(message: Any) -> bool:
 def bring_back(redis: Redis, queues: Sequence[str]) -> None:
     """Put what is due by Redis's clock back into its queue. What is no message of ours goes, or it would stay first."""
     keys = [LATER_PREFIX + queue for queue in queues]
-    while any(found := cast("list[list[bytes]]", redis.eval(DUE, len(keys), *keys, CHUNK))):
-        for key, queue, due in zip(keys, queues, found, strict=True):
-            for raw in due:
-                _bring_back_one(redis, key, queue, raw)
+    now, *found = cast("list[Any]", redis.eval(DUE, len(keys), *keys))
+    for key, queue, is_due in zip(keys, queues, found, strict=True):
+        if is_due:
+            try:
+                _bring_back(redis, key, queue, int(now))
+            except ResponseError as error:  # a key of another kind keeps no other queue's from coming back
+                logger.warning("later.not_brought_back queue=%s error=%s", queue, error)
 
 
-def _bring_back_one(redis: Redis, key: str, queue: str, raw: bytes) -> None:
-    try:
-        message = json.loads(raw)[0]  # as worker.leases wrote it
-        where = queue_key(queue, message["properties"]["priority"])
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        logger.warning("message.dropped queue=%s bytes=%d reason=%r", queue, len(raw), error)
-        redis.zrem(key, raw)
-    else:
-        redis.eval(BRING_BACK, 2, key, where, raw, json.dumps(message))
+def _bring_back(redis: Redis, key: str, queue: str, now: int) -> None:
+    while due := cast("list[bytes]", redis.zrange(key, "-inf", now, byscore=True, offset=0, num=CHUNK)):
+        for raw in due:
+            try:
+                message = json.loads(raw)[0]  # as worker.leases wrote it
+                where = queue_key(queue, message["properties"]["priority"])
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
+                logger.warning("message.dropped queue=%s bytes=%d reason=%r", queue, len(raw), error)
+                redis.zrem(key, raw)
+            else:
+                redis.eval(BRING_BACK, 2, key, where, raw, json.dumps(message))

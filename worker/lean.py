@@ -1,6 +1,6 @@
 """A process of ours starts with less: what it imports is not searched for garbage, and OpenVINO's converter stays out.
 
-Stage: before everything else of :mod:`worker.__main__` and :mod:`worker.entry`. What a module defines stays for as long
+Stage: at the beginning of :mod:`worker.entry`. What a module defines stays for as long
 as the process lives; Python's collector looked through it again and again, a fifth to a quarter of the time.
 ``openvino`` imports its model converter where it can be imported, and does without where not. We convert nothing, and
 it is a tenth of a second, and a message to OpenVINO's makers over the network.
@@ -21,12 +21,15 @@ _CONVERTER = "openvino.tools.ovc"
 def lean() -> Iterator[None]:
     """Import in the block what stays. The converter may be imported by name afterwards."""
     modules = cast("dict[str, Any]", sys.modules)
-    is_ours = modules.setdefault(_CONVERTER, None) is None
+    was_enabled, is_ours = gc.isenabled(), _CONVERTER not in modules
+    if is_ours:
+        modules[_CONVERTER] = None
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()
         if is_ours:
-            del modules[_CONVERTER]
+            modules.pop(_CONVERTER, None)

@@ -15,6 +15,7 @@ import logging
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from producer.books import strike_out
 from producer.envelope import UNACKED_INDEX_KEY
@@ -128,12 +129,18 @@ class Sweep:
     def run(self) -> list[str]:
         """Sweep once, unless another worker does, and return the ids of the jobs that were sent again."""
         keys = [LOCK_KEY, SUSPECTS_KEY, *(key for name in self._lists for key in (name, ledger_key(name)))]
-        reply = self._take_turn(keys, [int(SWEEP_EVERY_S * 900), SUSPECT_FOR_S, WINDOW, HEAD, TAIL_BYTES])
+        reply = self._take_turn(keys, [int(SWEEP_EVERY_S * 900), SUSPECT_FOR_S, HEAD, HEAD, TAIL_BYTES])
         if not reply:
             return []
         now, *found = reply
-        missed = [name for name, is_to_look_at in zip(self._lists, found, strict=True) if is_to_look_at]
-        return [job_id for name in missed for job_id in self._sweep_list(name, float(now))]
+        sent: list[str] = []
+        for name, is_to_look_at in zip(self._lists, found, strict=True):
+            if is_to_look_at:
+                try:
+                    sent += self._sweep_list(name, float(now))
+                except ResponseError as error:  # a key of another kind keeps no other list from being swept
+                    logger.warning("ledger.sweep_failed list=%s error=%s", name, error)
+        return sent
 
     def _sweep_list(self, name: str, now: float) -> list[str]:
         sent: list[str] = []

@@ -18,9 +18,11 @@ from worker import pool, tasks  # noqa: F401 - what Celery would import by name,
 from worker.app import app
 
 
-def start(options: Sequence[str]) -> None:
+def start(options: Sequence[str], prog_name: str) -> None:
     """Run a worker with Celery's ``options``, and end this process with its status."""
-    # With --detach Celery starts itself anew, with the arguments of the process.
-    sys.argv[1:] = ["-A", "worker.app", "worker", *options]
-    context = CLIContext(app=app, no_color="NO_COLOR" in os.environ, workdir=None, quiet=True)
-    worker.main(list(options), prog_name="python -m worker", auto_envvar_prefix="CELERY_WORKER", obj=context)
+    # Celery starts itself anew from these: Python with all at SIGHUP, its own command with all but the first to detach.
+    is_to_detach = bool({"-D", "--detach"} & set(options))
+    sys.argv = ["celery", "-A", "worker.app", "worker"] if is_to_detach else ["-P", "-m", "worker"]
+    sys.argv += options
+    context = CLIContext(app=app, no_color=bool(os.environ.get("NO_COLOR")), workdir=None, quiet=True)
+    worker.main(list(options), prog_name=prog_name, auto_envvar_prefix="CELERY_WORKER", obj=context)

@@ -160,7 +160,7 @@ def test_a_queue_s_key_that_holds_something_else_stops_the_worker_no_longer_than
     """Given a string where a list of messages should be, then the worker tries again until it is gone."""
     key = wire.queue_keys(QUEUE)[-1]
     victim.fleet.redis.set(key, "x")
-    eventually(lambda: "WRONGTYPE" in victim.fleet.worker.log, "the error")
+    eventually(lambda: "consumer.refused error=WRONGTYPE" in victim.fleet.worker.log, "the error")
     victim.fleet.redis.delete(key)
     victim.assert_well()
 

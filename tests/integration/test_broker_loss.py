@@ -217,10 +217,14 @@ def test_a_worker_is_told_to_stop_while_the_server_is_away(fleet: Fleet, broker:
     assert gate.state == "PENDING"
 
 
-def test_a_worker_that_is_told_to_end_now_does_so_though_the_server_is_silent(fleet: Fleet, broker: Broker) -> None:
+@pytest.mark.parametrize("silent_s", [0.0, 3.0], ids=["just now", "since a heartbeat"])
+def test_a_worker_that_is_told_to_end_now_does_so_though_the_server_is_silent(
+    fleet: Fleet, broker: Broker, silent_s: float
+) -> None:
     """Given a server that stands still, when SIGQUIT comes, then the worker waits for one answer, and nothing is lost.
 
-    It would put about six things in order, and give each of them two and a half seconds.
+    It would put about six things in order, and give each of them two and a half seconds. A heartbeat that was being
+    sent was tried again without end, and the worker heard no signal.
     """
     worker = fleet.start(extra=TWO_PLACES, lease_s=2)
     gates = [fleet.gate().entered() for _ in range(2)]
@@ -228,6 +232,7 @@ def test_a_worker_that_is_told_to_end_now_does_so_though_the_server_is_silent(fl
     eventually(lambda: fleet.unacked() == 4, "the delivery")
     broker.signal(signal.SIGSTOP)
     try:
+        time.sleep(silent_s)
         began = time.monotonic()
         worker.signal(signal.SIGQUIT)
         worker.wait()

@@ -44,3 +44,27 @@ def test_what_is_no_message_does_not_hold_up_the_others(redis: Redis, junk: byte
 
     assert redis.llen(QUEUE) == 1
     assert not redis.exists(LATER_PREFIX + QUEUE)
+
+
+def test_a_key_of_another_kind_keeps_no_other_queue_s_from_coming_back(redis: Redis) -> None:
+    """Given a string where another queue's messages for later should be, then this one's come back."""
+    redis.set(LATER_PREFIX + "detect.other", b"no sorted set")
+    put(redis, 1, due_s=1.0)
+
+    later.bring_back(redis, ["detect.other", QUEUE])
+
+    assert redis.llen(QUEUE) == 1
+
+
+def test_a_message_whose_list_is_none_stays_until_it_is_one(redis: Redis) -> None:
+    """Given a string where the queue's list should be, then a message that is due is not lost."""
+    redis.set(QUEUE, b"no list")
+    put(redis, 1, due_s=1.0)
+    later.bring_back(redis, [QUEUE])
+    assert redis.zcard(LATER_PREFIX + QUEUE) == 1
+
+    redis.delete(QUEUE)
+    later.bring_back(redis, [QUEUE])
+
+    assert redis.llen(QUEUE) == 1
+    assert not redis.exists(LATER_PREFIX + QUEUE)

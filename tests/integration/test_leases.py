@@ -5,6 +5,9 @@ from redis import Redis
 
 from tests.conftest import StartWorker
 from tests.waiting import eventually
+from worker.bootsteps import LeaseRenewal
+from worker.broker import GuardedConnection
+from worker.clock import redis_clock
 
 #: Seconds after which a silent worker counts as dead, here.
 LEASE_S = 2
@@ -36,3 +39,17 @@ def test_jobs_of_a_killed_worker_are_done_by_another(own_server: str, redis: Red
     assert [answer.get(timeout=30) for answer in answers] == ["0", "1", "2", "3", "4"]
     eventually(lambda: redis.hlen("unacked") == 0, "the acknowledgement of all jobs")
     assert redis.hget("fleet:counters", "lapsed") == b"5"
+
+
+def test_leases_are_renewed_and_the_time_is_learnt_while_memory_is_full(own_server: str, redis: Redis) -> None:
+    """Given a message that is held, when Redis's memory is full, then its lease is renewed all the same."""
+    held, channel = "a tag", GuardedConnection(own_server).default_channel
+    channel.qos._delivered[held] = None
+    redis.zadd("unacked_index", {held: 1.0})
+    redis.config_set("maxmemory", 1)
+    redis_clock.set(1, 0)
+
+    LeaseRenewal.renew(channel.qos)
+
+    assert abs(redis_clock.now() - redis.time()[0]) < 60
+    assert 1.0 < redis.zscore("unacked_index", held) < 60  # by the clock that was known then

@@ -1,6 +1,5 @@
 """A job that Redis handed to a worker which died at that very moment is sent again; one that waits is not."""
 
-import contextlib
 import itertools
 import json
 import os
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import ResponseError
 
 from producer import Client
 from producer.books import SIZES_KEY
@@ -170,9 +168,12 @@ def test_a_worker_killed_between_pop_and_record_loses_nothing(
     eventually(lambda: redis.hlen(JOBS_KEY) == redis.zcard(ledger_key(QUEUE)) == 0, "the end of the ledger's entry")
 
 
-def test_a_fleet_without_work_is_swept_with_one_command(client: Client, redis: Redis, picture: bytes) -> None:
+def test_a_fleet_without_work_is_swept_with_one_command(
+    own_server: str, client: Client, redis: Redis, picture: bytes
+) -> None:
     """Given no job, or jobs that wait in turn, when they are swept, then Redis is asked once, and others not at all."""
-    sweep = ledger.Sweep(redis, [QUEUE, "fleet"])
+    sweeper = Redis.from_url(own_server, single_connection_client=True)
+    sweep, ours = ledger.Sweep(sweeper, [QUEUE, "fleet"]), sweeper.client_info()["addr"].rpartition(":")[2]
     for jobs in (0, 3):
         for _ in range(jobs):
             client.submit(picture)
@@ -181,23 +182,25 @@ def test_a_fleet_without_work_is_swept_with_one_command(client: Client, redis: R
         redis.delete(ledger.LOCK_KEY)
         with redis.monitor() as heard:
             assert sweep.run() == sweep.run() == []
-            redis.ping()
-            asked = list(itertools.takewhile(lambda one: one["command"] != "PING", heard.listen()))
-        words = [one["command"].split()[0] for one in asked if one["client_type"] != "lua"]
-        assert [word for word in words if word not in ("HELLO", "CLIENT")] == ["EVALSHA", "EVALSHA"]
+            sweeper.echo("swept")
+            until_echo = itertools.takewhile(lambda one: not one["command"].startswith("ECHO"), heard.listen())
+            asked = [one["command"].split()[0] for one in until_echo if one["client_port"] == ours]
+        assert asked == ["EVALSHA", "EVALSHA"]
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_list_that_is_none_keeps_no_other_from_being_swept(client: Client, redis: Redis, picture: bytes) -> None:
-    """Given a key of another kind where a ledger of a later queue should be, then a lost job is sent all the same."""
+@pytest.mark.parametrize("queues", [[QUEUE, "zzz"], ["zzz", QUEUE]])
+def test_a_list_that_is_none_keeps_no_other_from_being_swept(
+    client: Client, redis: Redis, picture: bytes, queues: list[str]
+) -> None:
+    """Given a key of another kind where another queue's ledger should be, then a lost job is sent all the same."""
     client.submit(picture)
     waiting = redis.lrange(QUEUE, 0, -1)
     redis.delete(QUEUE)
     redis.set(ledger_key("zzz"), b"no sorted set")
     for _ in range(2):
         redis.delete(ledger.LOCK_KEY)
-        with contextlib.suppress(ResponseError):
-            ledger.Sweep(redis, [QUEUE, "zzz"]).run()
+        ledger.Sweep(redis, queues).run()
 
     assert redis.lrange(QUEUE, 0, -1) == waiting
 

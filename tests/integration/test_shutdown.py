@@ -37,6 +37,17 @@ def test_an_idle_worker_ends_at_once(fleet: Fleet) -> None:
     assert "ERROR" not in worker.log
 
 
+def test_a_worker_that_gets_sighup_starts_anew(fleet: Fleet) -> None:
+    """Given SIGHUP, then the same process is a new worker, with the options of the old one, and does jobs."""
+    worker = fleet.start(extra=SMALL)
+    worker.signal(signal.SIGHUP)
+    eventually(lambda: "Restarting celery worker" in worker.log, "the restart")
+
+    assert faces(fleet.detect().get(timeout=30)) == 1
+    assert fleet.user("echo", 1).get(timeout=30) == [1]
+    assert worker.stop() == 0
+
+
 def test_a_channel_that_waits_for_messages_without_end_can_be_closed(own_server: str, redis: Redis) -> None:
     """Given a BLMPOP without a time limit, when its channel is closed, then it ends, and nothing of it is left."""
     connection = GuardedConnection(own_server)

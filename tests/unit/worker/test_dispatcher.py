@@ -25,12 +25,14 @@ class Watched:
         self._producer = producer
         self.published: list[list[int]] = []
         self.before: Callable[[], None] = lambda: None
+        self.retried: bool | None = None
 
-    def publish(self, events: list[dict[str, Any]], **how: Any) -> None:
+    def publish(self, events: list[dict[str, Any]] | dict[str, Any], **how: Any) -> None:
         """Publish a message."""
         self.before()
+        self.retried = how["retry"]
         self._producer.publish(events, **how)
-        self.published.append([event["number"] for event in events])
+        self.published.append([event["number"] for event in (events if isinstance(events, list) else [events])])
 
 
 @pytest.fixture
@@ -126,6 +128,12 @@ def test_a_broker_that_does_not_tell_counts_as_one_who_listens(make: Make) -> No
     send(dispatcher, 0, 1, 2)
     dispatcher.flush()
     assert dispatcher.producer.published == [[0], [1, 2]]
+
+
+def test_a_heartbeat_is_not_tried_again_on_the_loop_s_own_thread(dispatcher: HeardDispatcher) -> None:
+    """Given an event that Celery wants tried without end, then it is published once."""
+    dispatcher.send("worker-heartbeat", retry=True, number=0)
+    assert dispatcher.producer.retried is False
 
 
 def test_events_that_cannot_be_sent_are_kept(dispatcher: HeardDispatcher) -> None:
