@@ -44,6 +44,7 @@ def test_jobs_of_a_killed_worker_are_done_by_another(own_server: str, redis: Red
 def test_leases_are_renewed_and_the_time_is_learnt_while_memory_is_full(own_server: str, redis: Redis) -> None:
     """Given a message that is held, when Redis's memory is full, then its lease is renewed all the same."""
     held, channel = "a tag", GuardedConnection(own_server).default_channel
+    channel.do_restore = False  # when this process ends, there is no server any more
     channel.qos._delivered[held] = None
     redis.zadd("unacked_index", {held: 1.0})
     redis.config_set("maxmemory", 1)
