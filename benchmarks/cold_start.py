@@ -24,7 +24,7 @@ from worker.health import ready_file
 LOOK_EVERY_S = 0.002
 
 #: What a worker imports before it does anything of its own.
-IMPORTS = "import worker.app, worker.tasks, worker.pool"
+IMPORTS = "from worker.entry import load; load('worker.starting')"
 
 
 @click.command()

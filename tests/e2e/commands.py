@@ -59,7 +59,7 @@ ELSEWHERE = {
     "docker compose --profile observability up -d": ["tests/prometheus/test_prometheus.py"],  # without containers
     "docker compose ps": ["tests/compose/test_docs_with_docker.py"],
     "python -m benchmarks.batching --rounds 5 --seconds 1": ["tests/e2e/test_bench.py"],
-    "python -m benchmarks.cold_start": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.cold_start --rounds 9": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.slices": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth backlog": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth payload": ["tests/e2e/test_bench.py"],

@@ -48,7 +48,7 @@ def new_environment(folder: Path, wheel: Path, extras: str) -> Path:
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     (site,) = folder.glob("lib/python*/site-packages")
-    words = ["install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check", wheel]
+    words = ["install", "-q", "--no-compile", "--no-deps", "--no-index", "--disable-pip-version-check", wheel]
     done = as_user([sys.executable, "-m", "pip", "--python", python, *words], cwd=folder)
     assert done.returncode == 0, done.stderr
     (info,) = site.glob("detection_fleet-*.dist-info")
@@ -85,3 +85,7 @@ def _link(distribution: importlib.metadata.Distribution, site: Path) -> None:
             continue  # elsewhere are commands, which begin with the other environment's Python, and manual pages
         here.parent.mkdir(parents=True, exist_ok=True)
         here.symlink_to(there)
+        compiled = here.parent / "__pycache__"
+        if file.suffix == ".py" and not compiled.exists():  # or each environment would compile all of it anew
+            there.with_name(compiled.name).mkdir(exist_ok=True)
+            compiled.symlink_to(there.with_name(compiled.name))
