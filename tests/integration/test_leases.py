@@ -1,5 +1,7 @@
 """A short visibility timeout means a dead worker, not a long job."""
 
+from types import SimpleNamespace
+
 from celery import Celery
 from redis import Redis
 
@@ -54,3 +56,17 @@ def test_leases_are_renewed_and_the_time_is_learnt_while_memory_is_full(own_serv
 
     assert abs(redis_clock.now() - redis.time()[0]) < 60
     assert 1.0 < redis.zscore("unacked_index", held) < 60  # by the clock that was known then
+
+
+def test_leases_are_renewed_as_soon_as_there_is_a_connection(own_server: str, redis: Redis) -> None:
+    """Given a new loop, whose timers may never fire, then what is held is renewed before it turns."""
+    held, channel = "a tag", GuardedConnection(own_server, transport_options={"visibility_timeout": 9}).default_channel
+    channel.do_restore = False
+    channel.qos._delivered[held] = None
+    redis.zadd("unacked_index", {held: 1.0})
+    hub = SimpleNamespace(call_repeatedly=lambda *_: None, on_tick=set())
+
+    step = LeaseRenewal(SimpleNamespace())
+    step.register_with_event_loop(SimpleNamespace(task_consumer=SimpleNamespace(channel=channel), pool=None), hub)
+
+    assert redis.zscore("unacked_index", held) != 1.0
