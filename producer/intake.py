@@ -81,7 +81,8 @@ class Gathering:
         while self.more and self._is_fast() and len(groups) < FEW and size < FEW_BYTES and self._window.has_room():
             groups.append((yield from self._next()))
             size += groups[-1].size_bytes
-        self._few = len(groups) if size >= FEW_BYTES else FEW
+        if size >= FEW_BYTES or len(groups) == FEW:  # else it was the window, or a pause, that ended it
+            self._few = len(groups)
         return [group for group in groups if group.pictures]
 
     def _is_fast(self) -> bool:

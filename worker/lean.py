@@ -1,9 +1,9 @@
 """A process of ours starts with less: what it imports is not searched for garbage, and OpenVINO's converter stays out.
 
-Stage: at the beginning of :mod:`worker.entry`. What a module defines stays for as long
-as the process lives; Python's collector looked through it again and again, a fifth to a quarter of the time.
-``openvino`` imports its model converter where it can be imported, and does without where not. We convert nothing, and
-it is a tenth of a second, and a message to OpenVINO's makers over the network.
+Stage: at the beginning of :mod:`worker.entry`. What a module defines stays for as long as the process lives; Python's
+collector looked through it again and again, a fifth to a quarter of the time. ``openvino`` imports its model converter
+where it can be imported, and does without where not. We convert nothing, and it is a tenth of a second, and a message
+to OpenVINO's makers over the network.
 
 Mirrors OpenVINO 2026 ``openvino/__init__.py``.
 """

@@ -232,7 +232,7 @@ def test_a_worker_that_is_told_to_end_now_does_so_though_the_server_is_silent(
     eventually(lambda: fleet.unacked() == 4, "the delivery")
     broker.signal(signal.SIGSTOP)
     try:
-        time.sleep(silent_s)
+        time.sleep(silent_s)  # the outage, or one that is longer than the time between two heartbeats
         began = time.monotonic()
         worker.signal(signal.SIGQUIT)
         worker.wait()

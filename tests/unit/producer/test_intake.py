@@ -128,6 +128,20 @@ def test_a_small_window_waits_for_an_eighth_of_it(clock: Clock) -> None:
         assert intake.goes_on()
 
 
+def test_large_images_wait_for_no_more_room_than_they_use(clock: Clock) -> None:
+    """Given images so large that two go together, or one alone, then a full window goes on with room for so many."""
+    for size, few in ((FEW_BYTES // 2, 2), (FEW_BYTES, 1)):
+        room = window(8 * FEW)
+        intake = filled([bytes(size)] * 100, room)
+        jobs = sorted(int(one) for one in room.outstanding())
+        answered(room, range(jobs[0], few - 1))
+        assert not intake.goes_on()
+
+        answered(room, range(few - 1, few))
+
+        assert intake.goes_on()
+
+
 def test_a_slow_source_fills_a_window_one_by_one(clock: Clock) -> None:
     """Given a full window and a slow source, then each place that is free is taken at once."""
     room = window(8 * FEW)
