@@ -165,6 +165,14 @@ def test_a_queue_s_key_that_holds_something_else_stops_the_worker_no_longer_than
     victim.assert_well()
 
 
+def test_a_permission_that_is_taken_away_stops_the_worker_no_longer_than_it_is_missing(victim: Victim) -> None:
+    """Given a user of Redis that may not wait for messages, then the log says so, and the worker tries until it may."""
+    victim.fleet.redis.acl_setuser("default", enabled=True, nopass=True, commands=["-blmpop"])
+    eventually(lambda: re.search("consumer.refused error=.*permission", victim.fleet.worker.log), "the error")
+    victim.fleet.redis.acl_setuser("default", enabled=True, nopass=True, commands=["+blmpop"])
+    victim.assert_well()
+
+
 def test_nonsense_in_the_ledger_neither_stops_the_sweep_nor_is_sent_for_ever(victim: Victim) -> None:
     """Given ids and messages that none of our clients wrote, then they are struck out; a lost job still comes."""
     redis, maker = victim.fleet.redis, victim.maker(10)
