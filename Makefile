@@ -27,11 +27,11 @@ demo: $(VENV)/.runtime
 	@set -e; photos="$(IMAGES)"; if [ -z "$$photos" ]; then photos=$$($(BIN)/fleet-worker samples $(VENV)/samples); fi; \
 	if [ -e "$$photos" ]; then set -- "$$photos"; else set -- $$photos; fi; $(BIN)/fleet detect --local --draw demo "$$@"
 
-# Three processes: most tests wait for workers to start, and each has its own server. TESTS="tests/unit -n 0" for some.
+# Four processes: most tests wait for workers to start, and each has its own server. TESTS="tests/unit -n 0" for some.
 # In the order they are written in, so that a run can be repeated; SEED=7 shuffles them.
 TESTS ?= tests
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=20 $(if $(SEED),--randomly-seed=$(SEED),-p no:randomly) $(TESTS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --durations=20 $(if $(SEED),--randomly-seed=$(SEED),-p no:randomly) $(TESTS)
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock

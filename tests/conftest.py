@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ import pytest
 from redis import Redis
 
 from worker import assets, embedded, local, models
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's job in the background ignores Ctrl-C, and so would every command that a test starts and ends with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Starts a worker: ``start_worker(models=..., extra=[...], **FLEET variables without the prefix)``.
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]
