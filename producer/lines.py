@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +67,9 @@ class Lines:
         self._lock = threading.Lock()  # of ``_all`` alone
         self._generation = 0
         self._closed = False
-        # Lines that nobody closes any more leave no open socket to the garbage collector.
-        weakref.finalize(self, _disconnect, self._all, self._lock).atexit = False
+        # Lines that nobody closes any more leave no open socket to the garbage collector. By then it has emptied the
+        # weak set, if it found lines and connections together; those that are free are held here.
+        weakref.finalize(self, _disconnect, self._all, self._lock, self._free).atexit = False
 
     def ask(self, *commands: Command, atomic: bool = False) -> list[Any]:
         """Send ``commands`` in one round trip; return the replies, with an error where Redis refused a command.
@@ -104,7 +105,7 @@ class Lines:
         self._closed = True
         self._generation += 1
         self._free.clear()
-        _disconnect(self._all, self._lock)
+        _disconnect(self._all, self._lock, ())
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         try:
@@ -224,10 +225,10 @@ def _as_texts(command: Command) -> Command:
     return tuple([word if isinstance(word, str | bytes) else str(word) for word in command])
 
 
-def _disconnect(connections: "weakref.WeakSet[Any]", lock: threading.Lock) -> None:
+def _disconnect(connections: "weakref.WeakSet[Any]", lock: threading.Lock, free: Iterable[_Line]) -> None:
     with lock:
         made = list(connections)
-    for connection in made:
+    for connection in (*made, *(line.connection for line in free)):
         connection.disconnect()
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import BmpImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 - what is told
 from PIL import Image as Header
-from PIL import UnidentifiedImageError
 
 from producer.errors import ImageTooLarge, InvalidImage
 from worker import jpeg
@@ -28,7 +28,7 @@ MAX_SIDE = 30_000
 
 #: Pillow warns at a size of its own; ours is checked on the header, before any pixel.
 Header.MAX_IMAGE_PIXELS = None
-Header.init()  # loads its plugins, which two threads must not do at once
+Header.preinit()  # loads those of its plugins that it always asks for, which two threads must not do at once
 
 #: OpenCV's flags for a picture whose sides are divided: libjpeg then computes fewer pixels from each block.
 _FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}

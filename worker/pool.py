@@ -1,7 +1,8 @@
 """Celery's pool: runs a task's asynchronous stage, then Celery's own tracer, and blocks the event loop for neither.
 
-Stage: between Celery's consumer and :mod:`worker.detector`. Neighbour: :mod:`worker.finishing`, which runs the tracer.
-Nothing of Celery's is patched. Selected by ``worker_pool = "worker.pool:DetectionPool"``.
+Stage: between Celery's consumer and :mod:`worker.detector`. Neighbours: :mod:`worker.inhand`, which has the jobs, and
+:mod:`worker.finishing`, which runs the tracer. Nothing of Celery's is patched. Selected by
+``worker_pool = "worker.pool:DetectionPool"``.
 
 A job's way::
 
@@ -23,7 +24,6 @@ import logging
 import queue
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -41,6 +41,7 @@ from worker.bell import Bell
 from worker.bodies import Interrupted
 from worker.finishing import TOGETHER_OF_SEVERAL_S, TOGETHER_S, Finishing
 from worker.health import Health, Signs
+from worker.inhand import InHand
 from worker.jobs import End, Job, begun, failed, give_back_all, lost, unwind
 from worker.request import Stage
 from worker.stops import Stops
@@ -69,20 +70,18 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._jobs: dict[int, Job] = {}
-        self._taken: Counter[str] = Counter()
+        self._jobs = InHand(self.options)
         self._pids = itertools.count(1)
         self._done: queue.SimpleQueue[End] = queue.SimpleQueue()
         self._alarms = Alarms()
         self._bell = Bell()
-        self._freed = 0
         self._closes = False
         self._hub: Any = None
         self._engine: Any = None
         self._stops = Stops(self._bell.ring)
         self._finishing = Finishing(
-            lambda job: self._taken[job.queue],
-            is_wanted=self._holds,
+            lambda job: self._jobs.of(job.queue),
+            is_wanted=self._jobs.__contains__,
             tell=self._note_ends,
             backend=lambda: self.app.backend,
         )
@@ -139,18 +138,15 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         """
         if self._closes:
             return
-        self._freed = 0
         self._finishing.wait_no_more()
         self._engine.drop_connections()
-        semaphore = self.options.get("semaphore")
-        for job in self._jobs.values():
+        for job in self._jobs:
             job.forget_message()
-            if semaphore is not None:
-                semaphore.acquire(_nothing)
+        self._jobs.take_places_again()
 
     def remember_messages(self) -> list[Any]:
         """After a reconnect: let the jobs in flight be acknowledged again, and return their messages."""
-        requests = [job.callback.__self__ for job in self._jobs.values() if job.callback is not None]
+        requests = [job.callback.__self__ for job in self._jobs if job.callback is not None]
         for request in requests:
             request.acknowledged = False
         return [request.message for request in requests]
@@ -200,7 +196,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             time.sleep(0.1)
 
     def _shut(self) -> None:
-        for job in list(self._jobs.values()):
+        for job in self._jobs:
             self._abandon(job)
         if self._engine is not None:
             self._engine.close()
@@ -226,11 +222,10 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         job.callback, job.error_callback = callback, error_callback
         if not self.active:  # an ETA that came due while draining; unacknowledged, it goes back to the queue
             return job
-        self._jobs[job.pid] = job
-        self._taken[job.queue] += 1
+        self._jobs.take(job)
         try:
             self._accept(job, accept_callback)
-            if job.pid in self._jobs:
+            if job in self._jobs:
                 self._arm(job, timeout_callback, soft_timeout or self.options.get("soft_timeout"), soft=True)
                 self._arm(job, timeout_callback, timeout or self.options.get("timeout"), soft=False)
                 self._begin(job)
@@ -241,7 +236,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def taken(self, queue: str) -> int:
         """Return how many places the jobs of a queue have."""
-        return self._taken[queue]
+        return self._jobs.of(queue)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Stop a job that was revoked with ``terminate=True``; Celery has stored and acknowledged its outcome."""
@@ -271,7 +266,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             self._alarms.set(job.pid, limit_s, functools.partial(act, job, tell, limit_s))
 
     def _soft_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
-        if job.pid not in self._jobs:
+        if job not in self._jobs:
             return
         tell(True, limit_s)
         if not job.body.interrupt(SoftTimeLimitExceeded) and job.future is not None:
@@ -279,7 +274,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             job.future.cancel()
 
     def _hard_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
-        if job.pid in self._jobs:
+        if job in self._jobs:
             self._abandon(job, spare_s=0.0)
             tell(False, limit_s)
 
@@ -296,10 +291,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def _forget(self, job: Job) -> None:
         """Free the job's place, once; it is given away at the next :meth:`_settle`."""
-        if self._jobs.pop(job.pid, None) is not None:
+        if self._jobs.let_go(job):
             self._alarms.clear(job.pid)
-            self._taken[job.queue] -= 1
-            self._freed += 1
             if job.future is not None and self._engine.is_counted(job.args[1]):
                 self._finishing.aside(functools.partial(self._engine.excuse, job.args[1]), "engine.excuse_failed")
 
@@ -310,20 +303,15 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         with contextlib.suppress(queue.Empty):
             while True:
                 self._finish(*self._done.get_nowait())
-        semaphore = self.options.get("semaphore")
-        while self._freed:
-            self._freed -= 1
-            if semaphore is not None:
-                semaphore.release()
+        self._jobs.give_places()
         if len(self._jobs) < self.limit or self._closes or self._hub is None:
             self._finishing.gather()
         else:
-            is_mixed = sum(count > 0 for count in self._taken.values()) > 1
-            self._finishing.let_wait(self._hub, TOGETHER_OF_SEVERAL_S if is_mixed else TOGETHER_S)
+            self._finishing.let_wait(self._hub, TOGETHER_OF_SEVERAL_S if self._jobs.is_mixed else TOGETHER_S)
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended: acknowledge, send events, count."""
-        if job.pid not in self._jobs:
+        if job not in self._jobs:
             unwind(problem if problem is not None else returned[1])
             return
         try:
@@ -349,10 +337,6 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         """Have a job finished whose stage has ended."""
         if (job := self._jobs.get(pid)) is not None:
             self._finishing.take(job)
-
-    def _holds(self, job: Job) -> bool:
-        """Tell whether the job has its place, and so whether anybody waits for its outcome."""
-        return job.pid in self._jobs
 
     def _note_ends(self, ends: Sequence[End]) -> None:
         """Have the loop thread tell Celery of jobs that have ended."""

@@ -61,6 +61,7 @@ ELSEWHERE = {
     "python -m benchmarks.batching --rounds 5 --seconds 1": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.cold_start --rounds 9": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.slices": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.trees ../before .": ["tests/e2e/test_bench.py"],  # of one tree, with two settings
     "python -m benchmarks.growth backlog": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth payload": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth workers": ["tests/e2e/test_bench.py"],

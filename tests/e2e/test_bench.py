@@ -21,8 +21,8 @@ def test_the_bench_measures_a_users_own_model_and_photos(store: Path, samples: P
     (photos / "portrait.png").write_bytes((samples / "astronaut.png").read_bytes())
     (photos / "notes.txt").write_text("not a photo")
     figures = tmp_path / "figures.json"
-    options = ["--model", "mine", "--images", str(photos), "--rounds", "1", "--count", "40", "--json", str(figures)]
-    chosen = ["--only", "three servers", "--only", "fleet: 1 worker"]
+    options = ["--model", "mine", "--images", str(photos), "--rounds", "1", "--count", "40", "--seconds", "1"]
+    chosen = ["--only", "three servers", "--only", "fleet: 1 worker", "--json", str(figures)]
     run = subprocess.run(
         [sys.executable, "-c", "from worker.cli import main; main()", "bench", *options, *chosen],
         env={**os.environ, "FLEET_MODEL_STORE": str(own.parent)},
@@ -76,6 +76,11 @@ def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
             "slices",
             ["--model", "blazeface_short", "--workers", "2", "--images", "40", "--seconds", "1", "--rounds", "1"],
             "2 workers, 100 ms",
+        ),
+        (
+            "trees",
+            ["--model", "blazeface_short", "--images", "40", "--rounds", "2", ".", ". FLEET_DECODERS=1"],
+            ". FLEET_DECODERS=1\n  seconds ",
         ),
         ("batching", ["--rounds", "1", "--seconds", "0.1"], "8 images an inference"),
     ],

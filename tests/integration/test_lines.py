@@ -1,15 +1,18 @@
 """A thread's own connection: replies stay with their commands, whatever happens to the connection or to the thread."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from celery import Celery
 from redis import Redis
+from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -42,6 +45,22 @@ def test_replies_come_in_order_and_a_refusal_is_one(lines: Lines) -> None:
     first, refused, last = lines.ask(("LPUSH", "list", "one"), ("GET", "list"), ("LRANGE", "list", 0, -1))
     assert (first, last) == (1, [b"one"])
     assert isinstance(refused, ResponseError)
+
+
+def test_lines_that_nobody_closes_leave_no_open_socket(own_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given lines in a ring of references, when the collector finds them, then they are disconnected first.
+
+    redis-py would do so as well, where the collector happens to ask the connection before its socket.
+    """
+    monkeypatch.delattr(AbstractConnection, "__del__")
+    made = Lines(connect(own_server, connections=2))
+    made.ask(ID)
+    ring: list[object] = [made]
+    ring.append(ring)
+    ends = weakref.ref(made)
+    del made, ring
+    gc.collect()  # a socket that was open is an error of this test
+    assert ends() is None
 
 
 def test_a_large_reply_comes_whole(lines: Lines, redis: Redis) -> None:

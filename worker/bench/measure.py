@@ -18,7 +18,7 @@ from worker.bench.contender import Contender, ContenderError
 from worker.bench.sentences import Figures
 from worker.settings import Settings
 
-#: Seconds of each run of ``benchmark_app``, and how many there are at most.
+#: Seconds of each run of ``benchmark_app``, and how many there are, at most.
 APP_S = 5.0
 APP_RUNS = 3
 
@@ -64,7 +64,7 @@ def measure(
         parts = anatomy.measure(subject)
         images = wish.images or max(20, round(wish.seconds * plan.threads * 1000 / parts.total_ms))
         turns = list(runner.run(subject, contenders, images=images, rounds=wish.rounds, tell=tell))
-        alone = _app(subject, min(wish.rounds, APP_RUNS), tell)
+        alone = _app(subject, min(wish.rounds, APP_RUNS), min(wish.seconds, APP_S), tell)
     lines = {line.kind.name: line for line in summary.summarise(turns)}
     figures = Figures(plan.threads, plan.why[0], parts, lines, alone)
     said = sentences.explain(figures)
@@ -85,10 +85,10 @@ def measure(
     return figures
 
 
-def _app(subject: task.Task, runs: int, tell: Callable[[str], None]) -> float | None:
+def _app(subject: task.Task, runs: int, seconds: float, tell: Callable[[str], None]) -> float | None:
     tell("benchmark_app")
     try:
-        return statistics.median(benchmark_app.rate(subject, APP_S) for _ in range(runs))
+        return statistics.median(benchmark_app.rate(subject, seconds) for _ in range(runs))
     except ContenderError as error:
         tell(str(error))
         return None
