@@ -28,7 +28,7 @@ def main(model: str, batch: int) -> None:
                 images = int(line)
                 running.serve(max(4, images // 10))
                 spent = cost.of(lambda images=images: running.serve(images), running.processes())
-                print(json.dumps({"seconds": spent.seconds, **spent.cpu_s}), flush=True)
+                print(json.dumps({"wall": spent.seconds, **spent.cpu_s}), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +67,8 @@ class Lines:
         self._lock = threading.Lock()  # of ``_all`` alone
         self._generation = 0
         self._closed = False
-        # Lines that nobody closes any more leave no open socket to the garbage collector. By then it has emptied the
-        # weak set, if it found lines and connections together; those that are free are held here.
+        # Lines that nobody closes any more leave no open socket to the garbage collector. The free connections are held
+        # here: where it found them together with the lines, it would have emptied the weak set before.
         weakref.finalize(self, _disconnect, self._all, self._lock, self._free).atexit = False
 
     def ask(self, *commands: Command, atomic: bool = False) -> list[Any]:
@@ -105,7 +105,7 @@ class Lines:
         self._closed = True
         self._generation += 1
         self._free.clear()
-        _disconnect(self._all, self._lock, ())
+        _disconnect(self._all, self._lock)
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         try:
@@ -225,10 +225,10 @@ def _as_texts(command: Command) -> Command:
     return tuple([word if isinstance(word, str | bytes) else str(word) for word in command])
 
 
-def _disconnect(connections: "weakref.WeakSet[Any]", lock: threading.Lock, free: Iterable[_Line]) -> None:
+def _disconnect(connections: "weakref.WeakSet[Any]", lock: threading.Lock, *_held: object) -> None:
     with lock:
         made = list(connections)
-    for connection in (*made, *(line.connection for line in free)):
+    for connection in made:
         connection.disconnect()
 
 

@@ -200,5 +200,6 @@ class Link:
                 time.sleep(MAX_RECONNECT_S)
         with contextlib.suppress(RedisError, OSError):
             drive(tidy(self.waiting, self.dispatch.db), port)
+        with contextlib.suppress(RedisError, OSError):
             port.close()
         self._lines.drop()  # nobody closes the link of a forgotten client

@@ -14,7 +14,7 @@ from redis import Redis
 from worker import assets, embedded, local, models
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell's job in the background ignores Ctrl-C, and so would every command that a test starts and ends with it.
+    # What a script puts into the background ignores Ctrl-C, and so would every command that a test ends with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Starts a worker: ``start_worker(models=..., extra=[...], **FLEET variables without the prefix)``.

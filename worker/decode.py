@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import BmpImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 - what is told
 from PIL import Image as Header
+from PIL import UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from producer.errors import ImageTooLarge, InvalidImage
 from worker import jpeg
@@ -21,14 +24,14 @@ from worker.resize import Fit, Frame, Pixels, fit, letterbox, reduction
 __all__ = ["MAX_SIDE", "Frame", "Limits", "Pixels", "decode", "letterbox"]
 
 #: What is accepted beside JPEG, which is told by its own segments; Pillow reads only headers.
-_OTHERS = ("PNG", "WEBP", "BMP")
+_OTHERS = tuple(str(kind.format) for kind in (PngImageFile, WebPImageFile, BmpImageFile))
 
 #: Largest width or height, pixels. JPEG and WebP can hardly say more, and a strip of that length is no photo.
 MAX_SIDE = 30_000
 
 #: Pillow warns at a size of its own; ours is checked on the header, before any pixel.
 Header.MAX_IMAGE_PIXELS = None
-Header.preinit()  # loads those of its plugins that it always asks for, which two threads must not do at once
+Header.preinit()  # loads the plugins that it always wants; else the first image would wait for them
 
 #: OpenCV's flags for a picture whose sides are divided: libjpeg then computes fewer pixels from each block.
 _FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}

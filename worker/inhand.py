@@ -2,6 +2,9 @@
 
 Stage: under :mod:`worker.pool`. Neighbour: :mod:`worker.turns`, which gives the places away. A place is freed where its
 job ends, but given away only when all that has ended meanwhile was told: whoever gets it calls the pool at once.
+
+Mirrors celery 5.7 ``celery.worker.consumer.consumer.Consumer.on_close``, which frees all places when a connection is
+lost.
 """
 
 from collections import Counter
@@ -12,7 +15,7 @@ from worker.jobs import Job
 
 
 class InHand:
-    """Belongs to the loop thread; other threads only ask for a job, or whether one is in hand.
+    """Belongs to the loop thread; other threads only ask: for a job, whether one is in hand, how many are of a queue.
 
     Args:
         options: the pool's; Celery's semaphore is in it, once there is one.

@@ -62,6 +62,7 @@ ELSEWHERE = {
     "python -m benchmarks.cold_start --rounds 9": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.slices": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.trees ../before .": ["tests/e2e/test_bench.py"],  # of one tree, with two settings
+    "python -m benchmarks.trees ../before . --model blazeface_short --rounds 24": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth backlog": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth payload": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth workers": ["tests/e2e/test_bench.py"],

@@ -80,7 +80,7 @@ def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
         (
             "trees",
             ["--model", "blazeface_short", "--images", "40", "--rounds", "2", ".", ". FLEET_DECODERS=1"],
-            ". FLEET_DECODERS=1\n  seconds ",
+            ". FLEET_DECODERS=1\n  wall ",
         ),
         ("batching", ["--rounds", "1", "--seconds", "0.1"], "8 images an inference"),
     ],

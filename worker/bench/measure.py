@@ -32,7 +32,8 @@ class Wish:
         photos: files with encoded images.
         rounds: turns of each contender.
         images: per turn; 0 means as many as the cores could do in ``seconds``.
-        seconds: about how long each contender serves in a turn then; the yardstick serves as long beside it.
+        seconds: about how long each contender serves in a turn then; the yardstick serves as long beside it. And the
+            longest run of ``benchmark_app``.
     """
 
     model: str
