@@ -28,10 +28,11 @@ demo: $(VENV)/.runtime
 	if [ -e "$$photos" ]; then set -- "$$photos"; else set -- $$photos; fi; $(BIN)/fleet detect --local --draw demo "$$@"
 
 # Four processes: most tests wait for workers to start, and each has its own server. TESTS="tests/unit -n 0" for some.
-# In the order they are written in, so that a run can be repeated; SEED=7 shuffles them.
+# In the order they are written in, so that a run can be repeated; SEED=7 shuffles them. The order of files as well: the
+# unit tests, of which none is long, come last and leave no process without work.
 TESTS ?= tests
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 4 --dist loadfile --durations=20 $(if $(SEED),--randomly-seed=$(SEED),-p no:randomly) $(TESTS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=20 $(if $(SEED),--randomly-seed=$(SEED),-p no:randomly) $(TESTS)
 
 $(VENV)/.bench: requirements-bench.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock

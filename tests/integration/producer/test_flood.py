@@ -17,7 +17,7 @@ from tests.waiting import eventually
 def test_a_flood_against_a_stopped_fleet_leaves_redis_alive(
     own_server: str, samples: Path, start_worker: StartWorker
 ) -> None:
-    """Given no worker and little memory, when 100,000 jobs are submitted, then each is accepted or overloaded.
+    """Given no worker and little memory, when 20,000 jobs are submitted, then each is accepted or overloaded.
 
     Redis stays under its limit with room for results: a worker that comes then answers every accepted job.
     """
@@ -27,13 +27,13 @@ def test_a_flood_against_a_stopped_fleet_leaves_redis_alive(
         Client(own_server, model="blazeface_short", max_backlog=10**9, when_full="refuse") as client,
     ):
         redis.config_set("maxmemory", 32 * 1024**2)
-        for _ in range(100_000):
+        for _ in range(20_000):
             try:
                 accepted.append(client.submit(picture))
             except Overloaded:
                 refused += 1
         memory = redis.info("memory")
-        assert len(accepted) + refused == 100_000
+        assert len(accepted) + refused == 20_000
         assert len(accepted) > 500
         assert memory["used_memory"] < 0.85 * memory["maxmemory"]
         assert len(redis.keys("fleet:blob:*")) == redis.llen("detect.blazeface_short") == len(accepted)
