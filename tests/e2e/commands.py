@@ -62,6 +62,8 @@ ELSEWHERE = {
     "python -m benchmarks.batching --rounds 5 --seconds 1": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.cold_start --rounds 9": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.slices": ["tests/e2e/test_bench.py"],
+    'python -m benchmarks.alive --rounds 7 --with "fleet: 1 worker" --with ...': ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.alive": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.trees ../before .": ["tests/e2e/test_bench.py"],  # of one tree, with two settings
     "python -m benchmarks.trees ../before . --model blazeface_short --rounds 24": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth backlog": ["tests/e2e/test_bench.py"],

@@ -78,6 +78,11 @@ def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
             "2 workers, 100 ms",
         ),
         (
+            "alive",
+            ["--model", "blazeface_short", "--images", "40", "--rounds", "2", "--with", "fleet: 1 worker"],
+            "  threads of its workers: ",
+        ),
+        (
             "trees",
             ["--model", "blazeface_short", "--images", "40", "--rounds", "2", ".", ". FLEET_DECODERS=1"],
             ". FLEET_DECODERS=1\n  wall ",
