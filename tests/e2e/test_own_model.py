@@ -10,6 +10,7 @@ import pytest
 from producer import Client
 from tests.conftest import StartWorker
 from tests.heads import networks, reference
+from tests.heads.found import OVERLAP
 from worker import store
 from worker.settings import Settings
 
@@ -20,7 +21,7 @@ LABELS = ("cat", "dog", "horse", "sheep", "cow")
 def test_an_added_model_answers_by_its_name(own_server, start_worker: StartWorker, tmp_path: Path, form, decoder):
     """Given a file and its labels, when it is added and a worker serves it, then boxes are the reference's."""
     ov.save_model(networks.FORMS[form](), tmp_path / "net.xml", compress_to_fp16=False)
-    given = {"mean": [0, 0, 0], "scale": [1, 1, 1], "colour": "BGR", "resize": "stretch", "iou": reference.OVERLAP}
+    given = {"mean": [0, 0, 0], "scale": [1, 1, 1], "colour": "BGR", "resize": "stretch", "iou": OVERLAP}
     settings = Settings(model_store=tmp_path / "models", precision="f32")
     added = store.add(tmp_path / "net.xml", store.Wish("zoo", LABELS, given=given), settings)
     start_worker(own_server, served="zoo", model_store=tmp_path / "models", precision="f32", cache_dir="")

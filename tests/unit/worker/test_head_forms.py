@@ -7,6 +7,8 @@ import openvino as ov
 import pytest
 
 from tests.heads import drawing, networks, reference
+from tests.heads.found import OVERLAP
+from tests.reference import iou
 from worker import heads, inputs
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -78,7 +80,7 @@ def picture(model: ov.Model, seed: int) -> np.ndarray:
 def with_head(form: str, head: str, **options: Any) -> ov.CompiledModel:
     """Compile the network of a form with a head behind it."""
     model = drawn(form)
-    rows = heads.find(head)(model, iou=reference.OVERLAP, **options)
+    rows = heads.find(head)(model, iou=OVERLAP, **options)
     return ov.compile_model(ov.Model([rows], model.get_parameters()), "CPU", F32)
 
 
@@ -160,7 +162,7 @@ def test_a_box_counts_once_unless_it_may_have_several_labels():
     assert len({tuple(row[2:6]) for row in one.tolist()}) == len(one)
     assert len({tuple(row[2:6]) for row in many.tolist()}) < len(many)
     for index, row in enumerate(agnostic):
-        assert all(reference.iou(row[2:6], other[2:6]) <= reference.OVERLAP for other in agnostic[:index])
+        assert all(iou(row[2:6], other[2:6]) <= OVERLAP for other in agnostic[:index])
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".txt", ".csv"])

@@ -13,6 +13,7 @@ import openvino as ov
 import pytest
 
 from tests.heads import drawing, networks, reference, tflite
+from tests.heads.found import OVERLAP, Found
 from tests.reference import iou
 from worker import integers, metadata, network, recognise, tflite_notes
 from worker.models import ModelError
@@ -48,7 +49,7 @@ def photo(seed: int) -> np.ndarray:
     return coarse.repeat(4, axis=0).repeat(4, axis=1)[np.newaxis]
 
 
-def wanted(path: Path, bgr: np.ndarray) -> list[reference.Found]:
+def wanted(path: Path, bgr: np.ndarray) -> list[Found]:
     """Decode the float network's own outputs with numpy, from a picture of -1 to 1 in RGB."""
     compiled = ov.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     results = compiled({0: ((bgr[..., ::-1].astype(np.float32) - 127.5) / 127.5)})
@@ -58,7 +59,7 @@ def wanted(path: Path, bgr: np.ndarray) -> list[reference.Found]:
 
 def rows_of(path: Path, bgr: np.ndarray, **how: Any) -> np.ndarray:
     spec = recognise.recognise(path, "mine", labels=LABELS, **how).spec
-    spec = replace(spec, iou=reference.OVERLAP)
+    spec = replace(spec, iou=OVERLAP)
     (rows,) = network.load(spec, path, F32, 1).compiled({0: bgr}).values()
     return rows[rows[:, 1] >= LEAST]
 
@@ -113,8 +114,8 @@ def test_ultralytics_exports_in_integers_give_the_boxes_of_those_in_floats(
     spec = recognise.recognise(path, "mine").spec
     assert (spec.head, spec.options, spec.labels) == ("yolov8", {"normalised": True}, LABELS)
     assert (spec.mean, spec.scale, spec.resize) == ((0.0,) * 3, (255.0,) * 3, "letterbox")
-    net = network.load(replace(spec, iou=reference.OVERLAP), path, F32, 1)
-    monkeypatch.setattr(reference, "OVERLAP", 1.0)  # of two that are nearly alike either may be the better one
+    net = network.load(replace(spec, iou=OVERLAP), path, F32, 1)
+    monkeypatch.setattr("tests.heads.found.OVERLAP", 1.0)  # of two that are nearly alike either may be the better one
     for seed in range(3):
         bgr = photo(seed)
         results = compiled({0: bgr[..., ::-1].astype(np.float32) / 255})
