@@ -20,7 +20,7 @@ from worker.bench import cost, fleet, inprocess, task
 from worker.bench.__main__ import samples
 from worker.bench.contender import Running
 
-#: Who takes turns unless others are asked for; the first is what the others are compared with.
+#: What the others are compared with, and who they are unless others are asked for.
 LIMIT = "limit: streams"
 CHOSEN = (fleet.ONE_WORKER, fleet.BATCHES)
 
