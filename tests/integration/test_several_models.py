@@ -122,15 +122,38 @@ def test_a_job_of_another_model_overtakes_five_thousand(fleet: Fleet, crowded: s
         assert len(overtaken(fleet, f"one-{number}", other, {queue_of(crowded): crowd})) <= 1
 
 
-def test_two_floods_of_equal_models_go_on_side_by_side(fleet: Fleet) -> None:
-    """Given as much for one as for the other, then neither has more than a fifth more answers."""
-    first, second = flood(fleet, FAST), flood(fleet, TWIN)
-    run(fleet, FAST, TWIN)
+@pytest.mark.parametrize(("one", "other", "apart"), [(FAST, TWIN, 0.5), (SLOW, FAST, 2)])
+def test_neither_of_two_floods_takes_the_others_places(fleet: Fleet, one: str, other: str, apart: float) -> None:
+    """Given floods for two equal models, then they have equal parts of the six places; a fast one fetches more often.
 
-    eventually(lambda: answered(fleet, first) + answered(fleet, second) > 600, "six hundred answers", 90)
+    How many answers each gives with its places is up to its network, and to the core that the host has for it.
+    """
+    run(fleet, one, other)
+    with fleet.events() as seen:
+        crowds = [flood(fleet, one), flood(fleet, other)]
+        eventually(lambda: min(answered(fleet, crowd) for crowd in crowds) > 100, "a hundred answers of each", 90)
 
-    one, other = answered(fleet, first), answered(fleet, second)
-    assert max(one, other) <= 1.2 * min(one, other) + HELD, (one, other)
+    first, second = places(seen, *map(set, crowds))
+
+    assert abs(first - second) <= apart, (first, second)
+
+
+def places(seen: list[dict[str, Any]], one: set[str], other: set[str]) -> tuple[float, float]:
+    """Tell how many places the jobs of two floods had on average, from the first turn of the second one on.
+
+    The worker's events come in the order in which its loop did things; each of them is a moment that is counted.
+    """
+    have, sums, moments = [0, 0], [0, 0], 0
+    for event in seen:
+        whose = 0 if event.get("uuid") in one else 1 if event.get("uuid") in other else None
+        step = {"task-started": 1, "task-succeeded": -1}.get(event["type"])
+        if whose is None or step is None:
+            continue
+        have[whose] += step
+        if sums[1] or have[1]:
+            sums = [total + now for total, now in zip(sums, have, strict=True)]
+            moments += 1
+    return sums[0] / moments, sums[1] / moments
 
 
 def test_jobs_that_do_not_end_leave_their_part_to_others(fleet: Fleet) -> None:
