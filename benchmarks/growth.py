@@ -35,7 +35,7 @@ WINDOW_BYTES = 160_000_000
 #: Bytes of the image where its size is not what grows: too large to ride in the message, as every photo is.
 SMALL = 4_000
 
-#: Jobs before anything is measured, and seconds between two urgent jobs.
+#: Jobs before anything is measured, answers that may lie unread then, and seconds between two urgent jobs.
 WARM = 300
 URGENT_EVERY_S = 0.1
 
@@ -133,6 +133,10 @@ def _measure(stand: trivial.Stand, flow: Flow) -> dict[str, float]:
     answers = flow.answers()
     filling = cost.of(lambda: _take(answers, 1), stand.roles)
     _take(answers, WARM)
+    # A large window takes long to fill, and is answered meanwhile. With those answers still to be read, jobs would be
+    # sent much faster than they are done while it is measured.
+    while (unread := flow.window - flow.batch * stand.redis.hlen(JOBS_KEY)) > WARM:
+        _take(answers, unread)
     memory = (stand.redis.info("memory")["used_memory"] - idle) / max(1, stand.redis.hlen(JOBS_KEY))
     urgent: list[float] = []
     over = threading.Event()
@@ -144,7 +148,7 @@ def _measure(stand: trivial.Stand, flow: Flow) -> dict[str, float]:
     over.set()
     asking.join()
     sent = flow.jobs + len(urgent)
-    done = sent - flow.batch * (open_after - open_before)  # answers that came while the window filled are read first
+    done = sent - flow.batch * (open_after - open_before)  # some answers were there before
     return {
         "client": spent.cpu_s["client"] / sent * 1000,
         "redis": spent.cpu_s["redis"] / done * 1000,
