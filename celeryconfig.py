@@ -5,7 +5,7 @@ worker_pool = "worker.pool:DetectionPool"
 # Comes back from every loss of the broker; Celery's own ends the worker when the old connection cannot be closed.
 worker_consumer = "worker.consumer:FleetConsumer"
 # Says why there is no --autoscale, in one sentence.
-worker_autoscaler = "worker.pool:NoAutoscaler"
+worker_autoscaler = "worker.fixed:NoAutoscaler"
 # Two rounds of jobs per worker: the next is at hand when one ends, and little comes back when a worker dies.
 worker_prefetch_multiplier = 2
 

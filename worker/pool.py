@@ -1,8 +1,8 @@
 """Celery's pool: runs a task's asynchronous stage, then Celery's own tracer, and blocks the event loop for neither.
 
-Stage: between Celery's consumer and :mod:`worker.detector`. Neighbours: :mod:`worker.inhand`, which has the jobs, and
-:mod:`worker.finishing`, which runs the tracer. Nothing of Celery's is patched. Selected by
-``worker_pool = "worker.pool:DetectionPool"``.
+Stage: between Celery's consumer and :mod:`worker.detector`. Neighbours: :mod:`worker.inhand`, which has the jobs,
+:mod:`worker.limits`, which ends them early, and :mod:`worker.finishing`, which runs the tracer. Nothing of Celery's is
+patched. Selected by ``worker_pool = "worker.pool:DetectionPool"``.
 
 A job's way::
 
@@ -14,7 +14,7 @@ A job's way::
 A task without ``begin`` goes straight to the tracer, on a thread of its own, since it may block as long as it likes.
 
 Mirrors celery 5.7: ``celery.concurrency.base.BasePool`` (the methods), ``celery.concurrency.asynpool`` (what a pool
-does with ``semaphore`` and time limits), ``celery.worker.request.Request`` (what the callbacks expect).
+does with ``semaphore``), ``celery.worker.request.Request`` (what the callbacks expect).
 """
 
 import contextlib
@@ -22,7 +22,6 @@ import functools
 import itertools
 import logging
 import queue
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -31,18 +30,18 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery import signals
 from celery.concurrency.base import BasePool
-from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown
+from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 
 from worker import cpu, models, opening, settings, slices
-from worker.alarms import Alarms
 from worker.bell import Bell
-from worker.bodies import Interrupted
 from worker.finishing import TOGETHER_OF_SEVERAL_S, TOGETHER_S, Finishing
+from worker.fixed import Fixed
 from worker.health import Health, Signs
 from worker.inhand import InHand
-from worker.jobs import End, Job, begun, failed, give_back_all, lost, unwind
+from worker.jobs import End, Job, begun, give_back_all, lost, unwind
+from worker.limits import Limits
 from worker.request import Stage
 from worker.stops import Stops
 
@@ -51,12 +50,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks whether a place that was kept for others may be given away.
 LOOK_EVERY_S = 0.5
 
-#: A body behind a stage that has run for less than this is not interrupted when its job is given up: it may be storing
-#: a result, and an exception in the middle of that could leave a lock or a connection behind.
-SPARED_S = 1.0
 
-
-class DetectionPool(BasePool):  # type: ignore[misc]
+class DetectionPool(Fixed, BasePool):  # type: ignore[misc]
     """A pool whose jobs spend their time in OpenVINO's queue, not in a thread.
 
     ``limit`` (``--concurrency``, or ``FLEET_JOBS``) is the number of jobs held in all stages together.
@@ -73,7 +68,6 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         self._jobs = InHand(self.options)
         self._pids = itertools.count(1)
         self._done: queue.SimpleQueue[End] = queue.SimpleQueue()
-        self._alarms = Alarms()
         self._bell = Bell()
         self._closes = False
         self._hub: Any = None
@@ -85,6 +79,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
             tell=self._note_ends,
             backend=lambda: self.app.backend,
         )
+        self._limits = Limits(self._jobs, self._finishing, engine=lambda: self._engine, ring=self._bell.ring)
 
     # ---------------------------------------------------------------------------------------------- lifecycle
 
@@ -121,7 +116,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         """Meet the event loop; called again after each reconnect, when the loop has lost its timers and readers."""
         self._hub = hub
         self._finishing.wait_no_more()
-        self._alarms.meet(hub)
+        self._limits.meet(hub)
         self._bell.listen(hub, self._settle)
         self._bell.ring()
         self._signs.meet(hub)
@@ -197,7 +192,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     def _shut(self) -> None:
         for job in self._jobs:
-            self._abandon(job)
+            self._limits.give_up(job)
         if self._engine is not None:
             self._engine.close()
 
@@ -226,8 +221,8 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         try:
             self._accept(job, accept_callback)
             if job in self._jobs:
-                self._arm(job, timeout_callback, soft_timeout or self.options.get("soft_timeout"), soft=True)
-                self._arm(job, timeout_callback, timeout or self.options.get("timeout"), soft=False)
+                self._limits.arm(job, timeout_callback, soft_timeout or self.options.get("soft_timeout"), soft=True)
+                self._limits.arm(job, timeout_callback, timeout or self.options.get("timeout"), soft=False)
                 self._begin(job)
         except Exception as error:  # such as no more threads; it ends this job, not the loop
             logger.exception("job.not_begun job=%s", job.args[1])
@@ -241,7 +236,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Stop a job that was revoked with ``terminate=True``; Celery has stored and acknowledged its outcome."""
         if job := self._jobs.get(pid):
-            self._abandon(job)
+            self._limits.give_up(job)
 
     @staticmethod
     def _accept(job: Job, tell: Callable[..., Any] | None) -> None:
@@ -259,42 +254,6 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         job.future = begun(begin, self._engine, job)
         job.stage = Stage(job.args[1], self._engine, job.future, job.tag)
         job.future.add_done_callback(functools.partial(self._staged, job.pid))  # not the job: a future keeps callbacks
-
-    def _arm(self, job: Job, tell: Callable[..., Any] | None, limit_s: float | None, *, soft: bool) -> None:
-        if limit_s and tell is not None:
-            act = self._soft_limit if soft else self._hard_limit
-            self._alarms.set(job.pid, limit_s, functools.partial(act, job, tell, limit_s))
-
-    def _soft_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
-        if job not in self._jobs:
-            return
-        tell(True, limit_s)
-        if not job.body.interrupt(SoftTimeLimitExceeded) and job.future is not None:
-            job.stage = Stage(job.args[1], self._engine, failed(SoftTimeLimitExceeded(limit_s)), job.tag)
-            job.future.cancel()
-
-    def _hard_limit(self, job: Job, tell: Callable[..., Any], limit_s: float) -> None:
-        if job in self._jobs:
-            self._abandon(job, spare_s=0.0)
-            tell(False, limit_s)
-
-    def _abandon(self, job: Job, *, spare_s: float = SPARED_S) -> None:
-        """Free the job's place now; whatever it still does is stopped where it can be, and ignored."""
-        self._forget(job)
-        self._bell.ring()
-        if job.future is None:
-            job.body.give_up(Interrupted)
-            return
-        job.future.cancel()
-        if job.body.give_up(Interrupted, older_than_s=spare_s):
-            self._finishing.replace_one()
-
-    def _forget(self, job: Job) -> None:
-        """Free the job's place, once; it is given away at the next :meth:`_settle`."""
-        if self._jobs.let_go(job):
-            self._alarms.clear(job.pid)
-            if job.future is not None and self._engine.is_counted(job.args[1]):
-                self._finishing.aside(functools.partial(self._engine.excuse, job.args[1]), "engine.excuse_failed")
 
     def _settle(self) -> None:
         """Tell Celery of the jobs that have ended, then give their places to those that wait."""
@@ -328,7 +287,7 @@ class DetectionPool(BasePool):  # type: ignore[misc]
         except Exception:
             logger.exception("job.callback_failed job=%s", job.args[1])
         finally:
-            self._forget(job)
+            self._limits.forget(job)
             unwind(problem if problem is not None else returned[1])
 
     # ---------------------------------------------------------------------------------------------- any thread
@@ -346,29 +305,11 @@ class DetectionPool(BasePool):  # type: ignore[misc]
 
     # ---------------------------------------------------------------------------------------- remote control
 
-    def grow(self, n: int = 1) -> None:
-        """Refuse: the number of jobs does not make inference faster."""
-        raise ValueError("This pool does not grow: set FLEET_JOBS or --concurrency, or start another worker.")
-
-    def shrink(self, n: int = 1) -> None:
-        """Refuse, as :meth:`grow` does."""
-        raise ValueError("This pool does not shrink: set FLEET_JOBS or --concurrency.")
-
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
         info["jobs"] = len(self._jobs)
         info["models"] = self._engine.stats() if self._engine is not None else {}
         return info
-
-
-class NoAutoscaler:
-    """Stands where Celery would make its autoscaler, and says why there is none."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        sys.exit(
-            "--autoscale does not fit this pool: it runs no child processes, and more jobs do not make inference "
-            "faster. Leave it out; to scale, start more workers (docker compose up --scale worker=N)."
-        )
 
 
 def _nothing() -> None:
