@@ -7,6 +7,7 @@ with standard input.
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from worker import cpu, models, settings
@@ -27,8 +28,16 @@ def main(model: str, batch: int) -> None:
             for line in sys.stdin:
                 images = int(line)
                 running.serve(max(4, images // 10))
+                workers = running.processes()["worker"]
+                before = _loop_s(workers)
                 spent = cost.of(lambda images=images: running.serve(images), running.processes())
-                print(json.dumps({"wall": spent.seconds, **spent.cpu_s}), flush=True)
+                loop = {"loop": _loop_s(workers) - before}
+                print(json.dumps({"wall": spent.seconds, **spent.cpu_s, **loop}), flush=True)
+
+
+def _loop_s(pids: Sequence[int]) -> float:
+    """Give the CPU seconds that the first threads of processes have had: a worker's event loop."""
+    return sum(int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ import click
 
 from worker import settings
 
-#: What is compared, and in which unit the medians are.
-COLUMNS = {"wall": "ms", "worker": "ms of CPU", "redis": "ms of CPU", "client": "ms of CPU"}
+#: What is compared, and in which unit the medians are. The loop is one of the worker's threads.
+CPU = "ms of CPU"
+COLUMNS = {"wall": "ms", "worker": CPU, "loop": CPU, "redis": CPU, "client": CPU}
 
 
 class Variant(NamedTuple):
