@@ -32,11 +32,11 @@ ROOT = Path(__file__).parents[2]
 MODEL = "blazeface_short"
 QUEUE = f"detect.{MODEL}"
 
-#: Where the tasks of :mod:`tests.integration.user_tasks` go.
+#: Where the tasks of :mod:`tests.integration.user_tasks` and :mod:`tests.integration.user_stages` go.
 USERS = "fleet"
 
 #: The option that lets a worker load them.
-USER_TASKS = ("-I", "tests.integration.user_tasks")
+USER_TASKS = ("-I", "tests.integration.user_tasks,tests.integration.user_stages")
 
 
 class Worker:
