@@ -33,8 +33,9 @@ def main(  # noqa: PLR0913 - a command has its options
     try:
         if model in models.KNOWN:
             models.fetch(model, chosen.model_store)
-        wish = Wish(model, find(folder) if folder else samples(), rounds, count or 0, seconds)
-        measure(chosen, wish, select(listed, only), console, path)
+        contenders = select(listed, only)
+        photos = find(folder, chosen, count, say=console.print) if folder else samples()
+        measure(chosen, Wish(model, photos, rounds, count or 0, seconds), contenders, console, path)
     except (settings.SettingsError, models.ModelError, assets.AssetError, ContenderError) as error:
         raise click.ClickException(str(error)) from error
     path.with_suffix(".txt").write_text(console.export_text(), encoding="utf-8")

@@ -63,8 +63,8 @@ def make_plan(settings: Settings, *, cgroup: Path = CGROUP) -> Plan:
         decoding += f"; {others} more, so that a model whose requests are all busy holds up no other"
     holding = "FLEET_JOBS" if settings.jobs else "enough to fill every stage"
     why = (
-        f"{threads} inference threads: {reason} allows {least:g}.",
-        f"{decoders} decode threads: {decoding}.",
+        f"{threads} inference thread{'s' * (threads > 1)}: {reason} allows {least:g}.",
+        f"{decoders} decode thread{'s' * (decoders > 1)}: {decoding}.",
         f"{jobs} jobs at once: {holding}.",
         *(_sharing(len(settings.models), threads) if others else ()),
     )
@@ -79,13 +79,14 @@ def _sharing(models: int, threads: int) -> tuple[str, ...]:
     )
 
 
-def arrangement(together: Sequence[float], apart: Sequence[float], cores: int) -> str:
+def arrangement(together: Sequence[float], apart: Sequence[float], cores: int, *, for_workers: bool = True) -> str:
     """Say which arrangement a measurement speaks for; only what nearly all rounds agree on counts.
 
     Args:
         together: how fast one process with several streams is, round by round, in any unit.
         apart: of one process a core with one stream each, in the same rounds.
         cores: how many those are.
+        for_workers: whether workers were measured, so that their settings may be named.
     """
     if cores == 1 or not together:
         return "there is one core, and so one arrangement."
@@ -95,15 +96,13 @@ def arrangement(together: Sequence[float], apart: Sequence[float], cores: int) -
     said = f"one process a core does {times:.2f} times what one process with several streams does"
     if len(ratios) < 3:
         return f"{said}, too few rounds to tell."
+    if max(apart_won, len(ratios) - apart_won) < least and max(ratios) - min(ratios) > WORTH:
+        return f"{said} by the median, and more in {apart_won} of {len(ratios)} rounds: run more of them to tell."
     if abs(times - 1) < WORTH:
         return f"{said}: no clear difference; one process needs less memory."
-    if max(apart_won, len(ratios) - apart_won) < least:
-        return f"{said} by the median, and more in {apart_won} of {len(ratios)} rounds: run more of them to tell."
     if times > 1:
-        return (
-            f"one process a core with one stream each is faster, {times:.2f} times. For workers: {cores} of them with "
-            "FLEET_THREADS=1 and FLEET_STREAMS=1."
-        )
+        said = f"one process a core with one stream each is faster, {times:.2f} times."
+        return f"{said} So: {cores} of them with FLEET_THREADS=1 and FLEET_STREAMS=1." if for_workers else said
     return f"one process with several streams is faster: one process a core does {times:.2f} times as much."
 
 

@@ -67,7 +67,6 @@ ELSEWHERE = {
     "python -m benchmarks.trees ../before .": ["tests/e2e/test_bench.py"],  # of one tree, with two settings
     "python -m benchmarks.trees ../before . --model blazeface_short --rounds 24": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth backlog": ["tests/e2e/test_bench.py"],
-    "python -m benchmarks.growth one backlog 100000 4000 1": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth payload": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.growth workers": ["tests/e2e/test_bench.py"],
 }

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -46,10 +48,13 @@ def test_the_bench_measures_a_users_own_model_and_photos(store: Path, samples: P
 
 
 def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
-    """Given a folder without photos, or a model nobody knows, then one sentence says so."""
+    """Given what cannot be measured, or written down, then one sentence says so before anything is."""
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     for options, sentence in (
         (["--images", str(tmp_path)], "There is no photo in"),
         (["--model", "nobody"], "There is no model 'nobody'"),
+        (["--only", "nonsense"], "No contender is called 'nonsense'"),
+        (["--json", "/proc/none/figures.json"], "The figures cannot be written to /proc/none/figures.json"),
     ):
         run = subprocess.run(
             [sys.executable, "-m", "worker.bench", *options],
@@ -61,7 +66,31 @@ def test_the_bench_says_what_is_missing(tmp_path: Path) -> None:
         )
         assert run.returncode == 1
         assert sentence in run.stderr
+        assert ("cut.jpg is left out: The JPEG" in run.stdout) == ("--images" in options)
         assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_bench_that_is_stopped_leaves_nothing_behind(store: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Given SIGTERM, or Ctrl-C, in the fleet's turn, then all that was started ends, and no folder stays."""
+    command = [sys.executable, "-c", "from worker.cli import main; main()", "bench", "--model", "blazeface_short"]
+    environ = {**os.environ, "FLEET_MODEL_STORE": str(store), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*command, "--count", "20", "--rounds", "9", "--only", "fleet: 1 worker"],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stdout is not None
+        assert any("fleet: 1 worker" in line for line in run.stdout)
+        started = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(number)
+        run.stdout.read()
+        assert run.wait(60) == (143 if number == signal.SIGTERM else 1)
+    _, alive = psutil.wait_procs(started, 30)
+    assert started
+    assert not alive
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.timeout(300)

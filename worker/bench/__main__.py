@@ -6,7 +6,7 @@ Stage: the front door. It needs the extra ``local``: an embedded server and psut
 import functools
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -14,14 +14,17 @@ import platformdirs
 from PIL import Image
 from rich.console import Console
 
-from producer.wire import MAX_IMAGE_BYTES
-from worker import assets, models, settings
+from producer.errors import FleetError
+from worker import assets, decode, models, settings
 from worker.bench import fleet, inprocess
 from worker.bench.contender import Contender, ContenderError
 from worker.bench.measure import Wish, measure
 
 #: Photos when none are given.
 SAMPLES = ("grace_hopper", "china", "flower", "astronaut")
+
+#: Most photos that are served: each is in every piece of a turn, so that a turn of few images still has all of them.
+MOST_PHOTOS = 32
 
 _KINDS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -85,8 +88,10 @@ def main(  # noqa: PLR0913, PLR0917 - a command has its options
         chosen = settings.load()
         if model in models.KNOWN:
             models.fetch(model, chosen.model_store)
-        photos = find(folder) if folder else samples()
+        if json_path is not None:
+            check_writable(json_path)
         listed = select([*inprocess.contenders(), *fleet.contenders()], only)
+        photos = find(folder, chosen, count, say=console.print) if folder else samples()
         measure(chosen, Wish(model, photos, rounds, count or 0, seconds), listed, console, json_path)
     except (settings.SettingsError, models.ModelError, assets.AssetError, ContenderError) as error:
         raise click.ClickException(str(error)) from error
@@ -98,22 +103,65 @@ def as_exit(number: int, _: object) -> None:
 
 
 def select(listed: list[Contender], only: tuple[str, ...]) -> list[Contender]:
-    """Keep the limit, and what ``only`` names; all when it names nothing."""
+    """Keep the limit, and what ``only`` names; all when it names nothing.
+
+    Raises:
+        click.ClickException: one of the words names nobody.
+    """
+    for word in only:
+        if not any(word in one.kind.name or word == one.kind.group for one in listed):
+            names = "; ".join(one.kind.name for one in listed)
+            raise click.ClickException(f"No contender is called {word!r}. There are {names}.")
     wanted = [one for one in listed if any(word in one.kind.name or word == one.kind.group for word in only)]
     return [listed[0], *(one for one in wanted if one is not listed[0])] if only else listed
 
 
-def find(folder: Path) -> tuple[Path, ...]:
-    """List the photos at ``folder`` that can be sent.
+def check_writable(path: Path) -> None:
+    """Make sure, before anything is measured, that the figures can be written.
+
+    Raises:
+        click.ClickException: they cannot.
+    """
+    was_there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise click.ClickException(f"The figures cannot be written to {path}: {error.strerror}.") from error
+    if not was_there:
+        path.unlink()
+
+
+def find(folder: Path, chosen: settings.Settings, count: int | None, say: Callable[[str], object]) -> tuple[Path, ...]:
+    """List photos at ``folder``: all, or some out of all parts of it where there are more than a turn can serve evenly.
+
+    ``say`` is told how many there are, and of those that a worker would refuse, which are left out.
 
     Raises:
         click.ClickException: there is none.
     """
     paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    photos = tuple(path for path in paths if path.suffix.lower() in _KINDS and path.stat().st_size <= MAX_IMAGE_BYTES)
+    known = [path for path in paths if path.suffix.lower() in _KINDS and path.is_file()]
+    some = _spread(known, min(MOST_PHOTOS, count or MOST_PHOTOS))
+    if len(some) < len(known):
+        say(f"{len(some)} of the {len(known):,} photos are served, from all parts of the list")
+    limits = decode.Limits(chosen.max_image_bytes, chosen.max_pixels)
+    photos = []
+    for path in some:
+        try:
+            decode.decode(path.read_bytes(), limits)
+            photos.append(path)
+        except (FleetError, OSError) as error:
+            say(f"{path} is left out: {error}")
     if not photos:
         raise click.ClickException(f"There is no photo in {folder}: JPEG, PNG, WebP or BMP.")
-    return photos
+    return tuple(photos)
+
+
+def _spread(paths: Sequence[Path], most: int) -> list[Path]:
+    """Choose at most so many, at equal distances."""
+    step = max(1.0, len(paths) / most)
+    return [paths[int(number * step)] for number in range(min(most, len(paths)))]
 
 
 def samples() -> tuple[Path, ...]:

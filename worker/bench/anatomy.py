@@ -5,10 +5,11 @@ Stage: before the contenders run; :mod:`worker.bench.sentences` explains their f
 """
 
 import json
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ from worker.bench import task
 from worker.bench.contender import ContenderError
 from worker.bench.engine import Engine
 from worker.bench.task import Task
+from worker.resize import Pixels
 
 #: Seconds for each figure, and of each of the turns that they take: the machine is faster and slower for seconds.
 EACH_S = 2.0
@@ -32,13 +34,16 @@ class Anatomy:
 
     Attributes:
         decode_ms: decode and letterbox, one thread, mean of the photos.
-        one_core_ms: the network on one thread.
+        one_core_ms: the network on one thread, mean of the photos.
         all_cores_ms: the network on all threads, one image at a time: OpenVINO's LATENCY, its default on a CPU.
         f32_ms: as ``one_core_ms`` in 32-bit floats.
         precision: what OpenVINO chose, or was told.
         streams: what OpenVINO chooses for THROUGHPUT.
         requests: what it calls optimal for THROUGHPUT.
         latency_requests: what it calls optimal for LATENCY.
+        told: whether the precision was asked for.
+        free_ms: as ``one_core_ms`` in the precision that OpenVINO chooses when it is told nothing.
+        free_precision: which that is.
     """
 
     decode_ms: float
@@ -49,6 +54,9 @@ class Anatomy:
     streams: int
     requests: int
     latency_requests: int
+    told: bool
+    free_ms: float
+    free_precision: str
 
     @property
     def total_ms(self) -> float:
@@ -71,35 +79,48 @@ def measure(subject: Task) -> Anatomy:
 
 def main(folder: str) -> None:
     """Measure here and print."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
     subject = task.read(folder)
     images = subject.images()
     one, every = Engine(subject, threads=1, streams=1), Engine(subject, threads=subject.cores)
     full = Engine(subject, threads=1, streams=1, precision="f32")
+    free = Engine(subject, threads=1, streams=1, precision="") if subject.precision else one
     many = Engine(subject, threads=subject.cores, hint="THROUGHPUT")
+    tensors = _inputs(one, images)
     works: dict[str, Work] = {
         "decode": (lambda: [one.prepare(data) for data in images], time.process_time),
-        "one core": (_network(one), time.process_time),
-        "all cores": (_network(every), time.perf_counter),
-        "f32": (_network(full), time.process_time),
+        "one core": (_network(one, tensors), time.process_time),
+        "all cores": (_network(every, tensors), time.perf_counter),
+        "f32": (_network(full, tensors), time.process_time),
     }
+    if subject.precision:
+        works["free"] = (_network(free, tensors), time.process_time)
     took_ms = in_turns(works)
     found = Anatomy(
         decode_ms=took_ms["decode"] / len(images),
-        one_core_ms=took_ms["one core"],
-        all_cores_ms=took_ms["all cores"],
-        f32_ms=took_ms["f32"],
+        one_core_ms=took_ms["one core"] / len(tensors),
+        all_cores_ms=took_ms["all cores"] / len(tensors),
+        f32_ms=took_ms["f32"] / len(tensors),
         precision=one.properties["inference_precision_hint"],
         streams=int(many.properties["num_streams"]),
         requests=int(many.properties["optimal_number_of_infer_requests"]),
         latency_requests=int(every.properties["optimal_number_of_infer_requests"]),
+        told=bool(subject.precision),
+        free_ms=took_ms.get("free", took_ms["one core"]) / len(tensors),
+        free_precision=free.properties["inference_precision_hint"],
     )
     print(json.dumps(asdict(found)))  # noqa: T201 - the parent reads it
 
 
-def _network(engine: Engine) -> Callable[[], object]:
+def _inputs(engine: Engine, images: Sequence[bytes]) -> list[Pixels]:
+    """Give the input of each photo; of one, where all are of one size and so cost the network the same."""
+    tensors = [engine.prepare(data)[0] for data in images]
+    return tensors if len({tensor.shape for tensor in tensors}) > 1 else tensors[:1]
+
+
+def _network(engine: Engine, tensors: Sequence[Pixels]) -> Callable[[], object]:
     request = engine.request()
-    tensor, _ = engine.prepare(engine.task.photos[0].read_bytes())
-    return lambda: request.infer({0: tensor}, share_inputs=True)
+    return lambda: [request.infer({0: tensor}, share_inputs=True) for tensor in tensors]
 
 
 def in_turns(works: Mapping[str, Work], each_s: float = EACH_S, turn_s: float = TURN_S) -> dict[str, float]:

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 
+import openvino as ov
+
 from worker.bench.contender import ContenderError
 from worker.bench.task import Task
 
@@ -19,6 +21,8 @@ def rate(task: Task, seconds: float) -> float:
     Raises:
         ContenderError: it did not run, or said nothing that can be read.
     """
+    if any(one.partial_shape.is_dynamic for one in ov.Core().read_model(str(task.graph)).inputs):
+        raise ContenderError("benchmark_app is left out: it wants one size, and this network takes several.")
     wish = ["-hint", "none", "-nstreams", str(task.cores), "-nthreads", str(task.cores), "-pin", "NO"]
     if task.precision:
         wish += ["-infer_precision", task.precision]

@@ -6,6 +6,7 @@ own, so that its CPU time is its own, and so that no contender meets the threads
 
 import itertools
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from worker.bench.arrangements import ARRANGEMENTS, Serve
 
 
 def main(folder: str, name: str) -> None:
-    """Say ``ready``, then answer ``[what, number]`` lines until standard input ends."""
+    """Say ``ready``, then answer ``[what, count, first, step]`` lines until standard input ends.
+
+    Of ``count`` images, the photos in turn, this process is number ``first`` of ``step`` that share them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
     slices.lengthen(settings.load().slice_ms)  # as a worker does
     subject = task.read(folder)
     images = subject.images()
@@ -24,14 +29,20 @@ def main(folder: str, name: str) -> None:
     serve(images)
     print(json.dumps("ready"), flush=True)  # noqa: T201 - the parent reads it
     for line in sys.stdin:
-        what, number = json.loads(line)
-        print(json.dumps(_do(what, number, serve, images)), flush=True)  # noqa: T201
+        what, count, first, step = json.loads(line)
+        print(json.dumps(_do(what, serve, _share(images, count, first, step))), flush=True)  # noqa: T201
 
 
-def _do(what: str, number: int, serve: Serve, images: Sequence[bytes]) -> object:
-    work = list(itertools.islice(itertools.cycle(images), number))
+def _share(images: Sequence[bytes], count: int, first: int, step: int) -> list[bytes]:
+    """Give this process's part: all photos equally often, and of what is left each ``step``-th."""
+    times = count // (step * len(images))
+    rest = itertools.islice(itertools.cycle(images), first, count - times * step * len(images), step)
+    return [*images] * times + [*rest]
+
+
+def _do(what: str, serve: Serve, work: Sequence[bytes]) -> object:
     if what == "answers":
-        return serve(images)
+        return serve(work)
     if what == "alone":
         return [_time_one(serve, data) for data in work]
     serve(work)

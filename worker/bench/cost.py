@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -21,7 +22,8 @@ class Cost:
         cpu_s: CPU seconds by role: ``client``, ``worker``, ``redis``.
         memory_bytes: of all processes but this one, at the end: what is not of files, and of files as much as the one
             that has most of them, whoever else maps them.
-        others: cores that all other processes of the host kept busy meanwhile; the system's own work included.
+        others: cores, of those that processes may run on here, that all other processes kept busy meanwhile; the
+            system's own work and a hypervisor's other guests included.
     """
 
     seconds: float
@@ -71,9 +73,21 @@ def _cpu_s(members: Sequence[psutil.Process]) -> float:
 
 
 def _host_s() -> float:
-    """CPU seconds that all processes of the host have used since it started, and what a hypervisor took."""
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+    """CPU seconds that were used since the start, of the CPUs that we may run on, with what a hypervisor took."""
+    ours, each = allowed(), psutil.cpu_times(percpu=True)
+    return sum(_busy_s(times) for number, times in enumerate(each) if number in ours or len(each) <= max(ours))
+
+
+def allowed() -> set[int]:
+    """Give the CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _busy_s(times: Any) -> float:
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    return float(sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
 
 
 def _memory(members: Sequence[psutil.Process]) -> int:

@@ -32,6 +32,9 @@ WINDOW_BYTES = 512 * 1024 * 1024
 #: Images that are asked for at random times and not answered yet; more wait for a thread.
 AT_RANDOM = 64
 
+#: Characters of a worker's log that are quoted.
+LOG_TAIL = 500
+
 #: The contenders that advice is derived from.
 ONE_WORKER = "fleet: 1 worker"
 PER_CORE = "fleet: worker per core"
@@ -68,10 +71,14 @@ class Fleet:
                 local.await_ready(started, signs)
             except local.LocalError as error:
                 said = (folder / "worker.log").read_text(errors="replace")
-                raise ContenderError(f"{error} {said[-500:]}") from error
+                raise ContenderError(f"{error} {said[-LOG_TAIL:]}") from error
             client = stack.enter_context(Client(url, model=task.spec.name))
             redis = stack.enter_context(Redis.from_url(url))
-            yield Workers(client, redis, [one.pid for one in started], task, self.batch)
+            try:
+                yield Workers(client, redis, [one.pid for one in started], task, self.batch)
+            except ContenderError as error:  # whose log is gone with the folder
+                said = (folder / "worker.log").read_text(errors="replace")
+                raise ContenderError(f"{error} {said[-LOG_TAIL:]}".strip()) from error
 
 
 class Workers:
@@ -172,6 +179,7 @@ def _environ(task: Task, url: str, sign: Path) -> dict[str, str]:
         "FLEET_MODELS": task.spec.name,
         "FLEET_MODEL_STORE": str(task.store),
         "FLEET_HEALTH_FILE": str(sign),
+        "FLEET_METRICS_PORT": "0",  # which workers side by side would fight for
     }
 
 

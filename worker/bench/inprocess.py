@@ -53,23 +53,21 @@ class Children:
                 raise ContenderError("A process of the bench did not start; see above.")
 
     def serve(self, count: int) -> None:
-        """Serve ``count`` images, an equal share in each process."""
-        shares = [count // len(self._processes)] * len(self._processes)
-        shares[0] += count - sum(shares)
-        for process, share in zip(self._processes, shares, strict=True):
-            _tell(process, "serve", share)
+        """Serve ``count`` images, shared by the processes."""
+        for number, process in enumerate(self._processes):
+            _tell(process, "serve", count, number, len(self._processes))
         for process in self._processes:
             _reply(process)
 
     def alone(self, count: int) -> Sequence[float]:
         """Serve ``count`` images one after the other in the first process."""
-        _tell(self._processes[0], "alone", count)
+        _tell(self._processes[0], "alone", count, 0, 1)
         seconds: list[float] = _reply(self._processes[0])
         return seconds
 
     def answers(self) -> Sequence[Answer]:
         """Give the first process's answers."""
-        _tell(self._processes[0], "answers", 0)
+        _tell(self._processes[0], "answers", self._photos, 0, 1)
         answers: list[Answer] = _reply(self._processes[0])
         return answers
 
@@ -105,10 +103,10 @@ class _Child(subprocess.Popen[str]):
         super().__exit__(*trouble)
 
 
-def _tell(process: "subprocess.Popen[str]", what: str, number: int) -> None:
+def _tell(process: "subprocess.Popen[str]", what: str, count: int, first: int, step: int) -> None:
     assert process.stdin is not None  # noqa: S101 - it was started with pipes
     try:
-        process.stdin.write(json.dumps([what, number]) + "\n")
+        process.stdin.write(json.dumps([what, count, first, step]) + "\n")
         process.stdin.flush()
     except OSError as error:
         raise ContenderError(f"A process of the bench has ended: {error}.") from error

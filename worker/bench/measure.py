@@ -3,6 +3,7 @@
 Stage: what ``fleet-worker bench`` and ``make bench`` share; the latter gives more contenders.
 """
 
+import os
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,10 +14,16 @@ from typing import Any
 from rich.console import Console
 
 from worker import cpu
-from worker.bench import anatomy, benchmark_app, report, runner, sentences, summary, task
+from worker.bench import anatomy, benchmark_app, cost, report, runner, sentences, summary, task
 from worker.bench.contender import Contender, ContenderError
 from worker.bench.sentences import Figures
 from worker.settings import Settings
+
+#: CPU milliseconds of a message, about: with a network that costs next to nothing, a fleet is to take its time as well.
+MESSAGE_MS = 1.5
+
+#: Settings that a fleet goes by and the limit and the servers do not know.
+OF_FLEETS = ("HINT", "STREAMS", "REQUESTS", "PINNING", "BATCH", "BATCH_WAIT_MS", "DECODERS", "JOBS")
 
 #: Seconds of each run of ``benchmark_app``, and how many there are, at most.
 APP_S = 5.0
@@ -31,7 +38,7 @@ class Wish:
         model: a model of the store.
         photos: files with encoded images.
         rounds: turns of each contender.
-        images: per turn; 0 means as many as the cores could do in ``seconds``.
+        images: per turn; 0 means as many as the cores could do in ``seconds``. All photos equally often.
         seconds: about how long each contender serves in a turn then; the yardstick serves as long beside it. And the
             longest run of ``benchmark_app``.
     """
@@ -63,11 +70,22 @@ def measure(
         subject = task.make(settings, wish.model, wish.photos, plan.threads, Path(folder))
         tell("what an image costs, apart")
         parts = anatomy.measure(subject)
-        images = wish.images or max(20, round(wish.seconds * plan.threads * 1000 / parts.total_ms))
-        turns = list(runner.run(subject, contenders, images=images, rounds=wish.rounds, tell=tell))
+        images = wish.images or max(20, round(wish.seconds * plan.threads * 1000 / (parts.total_ms + MESSAGE_MS)))
+        out: dict[str, str] = {}
+        turns = list(runner.run(subject, contenders, images=images, rounds=wish.rounds, tell=tell, out=out))
         alone = _app(subject, min(wish.rounds, APP_RUNS), min(wish.seconds, APP_S), tell)
     lines = {line.kind.name: line for line in summary.summarise(turns)}
-    figures = Figures(plan.threads, plan.why[0], parts, lines, alone)
+    images = max(turn.images for turn in turns)
+    figures = Figures(
+        plan.threads,
+        plan.why[0],
+        parts,
+        lines,
+        alone,
+        allowed=len(cost.allowed()),
+        told={f"FLEET_{name}": os.environ[f"FLEET_{name}"] for name in OF_FLEETS if os.environ.get(f"FLEET_{name}")},
+        left_out=out,
+    )
     said = sentences.explain(figures)
     about: dict[str, Any] = {
         "model": wish.model,
@@ -76,8 +94,12 @@ def measure(
         "images": images,
         "rounds": wish.rounds,
         "cores_used": plan.threads,
+        "cores_allowed": figures.allowed,
+        "settings_of_fleets": figures.told,
+        "left_out": figures.left_out,
     }
-    title = f"{wish.model}, {images} images a turn, {wish.rounds} alternating rounds, {plan.threads} cores"
+    cores = f"{plan.threads} core{'s' * (plan.threads > 1)}"
+    title = f"{wish.model}, {images} images a turn, {wish.rounds} alternating rounds, {cores}"
     console.print(report.table(title, figures))
     for sentence in said:
         console.print(f"- {sentence}", highlight=False)

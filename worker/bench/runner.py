@@ -8,6 +8,7 @@ their ratio stays. Contenders are started for their turn and stopped after it; e
 first is a contender too, started a second time: how far from 1 it comes out is the noise of the method.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from worker.bench.task import Task
 WARM = 0.2
 
 #: Pieces that a turn is cut into, even in number so that each of the two begins half of them, and images of each at
-#: least: to fill and to empty all stages must not count for much.
+#: least: to fill and to empty all stages must not count for much. Each is made of all photos, as often as each other:
+#: contenders begin with the first photo each time.
 PIECES = 4
 LEAST_PIECE = 150
 
@@ -56,24 +58,31 @@ class Turn:
     yardstick: Served
 
 
-def run(
-    task: Task, contenders: Sequence[Contender], *, images: int, rounds: int, tell: Callable[[str], None]
+def run(  # noqa: PLR0913 - all that a run is made of
+    task: Task,
+    contenders: Sequence[Contender],
+    *,
+    images: int,
+    rounds: int,
+    tell: Callable[[str], None],
+    out: dict[str, str],
 ) -> Iterator[Turn]:
     """Give every contender a turn in each of ``rounds``; yield its figures as they come.
 
     Args:
         task: what is measured.
         contenders: the first is the yardstick, and its answers are what the others' must be.
-        images: per turn, after warming up.
+        images: per turn, after warming up; about so many, for all photos are served as often as each other.
         rounds: how many.
         tell: is told in a line what goes on, and why a contender is left out.
+        out: gets the names of those that are left out, and why.
 
     Raises:
         ContenderError: the yardstick does not run in the first round; later its end is the end of all rounds.
     """
     first = contenders[0]
     expected: Sequence[Answer] | None = None
-    out: set[str] = set()
+    images = max(1, round(images / len(task.photos))) * len(task.photos)
     for number in range(rounds):
         shift = number % len(contenders)
         try:
@@ -88,7 +97,7 @@ def run(
                     try:
                         yield _turn(task, one, yardstick, expected, number=number, images=images)
                     except ContenderError as error:
-                        out.add(one.kind.name)
+                        out[one.kind.name] = str(error)
                         tell(f"{one.kind.name} is left out: {error}")
         except (_YardstickError, ContenderError) as error:
             if number == 0:
@@ -136,9 +145,9 @@ def _turn(  # noqa: PLR0913 - all that a turn is made of
 ) -> Turn:
     with one.open(task) as running:
         if number == 0:
-            check(one.kind.name, running.answers(), expected)
+            check(task, running.answers(), expected)
         _warm_up(running, images)
-        own, beside = _by_turns(running, yardstick, images, swapped=number % 2 == 1)
+        own, beside = _by_turns(running, yardstick, images, len(task.photos), swapped=number % 2 == 1)
         return Turn(one.kind, number, images, own, beside)
 
 
@@ -146,11 +155,12 @@ def _warm_up(running: Running, images: int) -> None:
     running.serve(max(1, int(images * WARM)))
 
 
-def _by_turns(own: Running, yardstick: Running, images: int, *, swapped: bool) -> tuple[Served, Served]:
+def _by_turns(own: Running, yardstick: Running, images: int, photos: int, *, swapped: bool) -> tuple[Served, Served]:
     """Have both serve ``images`` each, in pieces that alternate; who begins changes with each, as in ABBA."""
-    pieces = max(1, min(PIECES, images // LEAST_PIECE // 2 * 2))
-    sizes = [images // pieces + (number < images % pieces) for number in range(pieces)]
-    alone = min(ALONE, max(5, int(images * ALONE_PART)))
+    pieces = max(1, min(PIECES, images // max(LEAST_PIECE, photos) // 2 * 2))
+    times = images // photos
+    sizes = [photos * (times // pieces + (number < times % pieces)) for number in range(pieces)]
+    alone = math.ceil(min(ALONE, max(5, int(images * ALONE_PART))) / photos) * photos
     both, order = (own, yardstick), (1, 0) if swapped else (0, 1)
     asked: list[tuple[float, ...]] = [(), ()]
     costs: tuple[list[cost.Cost], list[cost.Cost]] = ([], [])
@@ -171,15 +181,15 @@ def _serve(running: Running, images: int) -> cost.Cost:
         raise ContenderError(f"A process has ended: {error}.") from error
 
 
-def check(name: str, answers: Sequence[Answer], expected: Sequence[Answer]) -> None:
+def check(task: Task, answers: Sequence[Answer], expected: Sequence[Answer]) -> None:
     """Make sure that a contender finds what the limit finds.
 
     Raises:
         ContenderError: it does not.
     """
-    for photo, (found, wanted) in enumerate(zip(answers, expected, strict=True)):
+    for photo, found, wanted in zip(task.photos, answers, expected, strict=True):
         if len(found) != len(wanted) or not all(any(_same(one, other) for other in found) for one in wanted):
-            raise ContenderError(f"On photo {photo + 1} it finds {found}, and the limit {wanted}.")
+            raise ContenderError(f"On {photo.name} it finds {found}, and the limit {wanted}.")
 
 
 def _same(one: Sequence[float], other: Sequence[float]) -> bool:

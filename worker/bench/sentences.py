@@ -1,16 +1,18 @@
 """What the figures mean, in sentences that are true for this run: each one is made from what was measured.
 
-Stage: the end of the bench. Pure. A difference counts as one only when nearly all rounds agree on it.
+Stage: the end of the bench. Pure. A difference counts as one only when nearly all rounds agree on it, and it is larger
+than those between the limit and a second process of it.
 """
 
+import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worker import cpu
 from worker.bench.anatomy import Anatomy
 from worker.bench.fleet import BATCH, BATCHES, ONE_WORKER, PER_CORE
 from worker.bench.inprocess import LIMIT
-from worker.bench.summary import Line
+from worker.bench.summary import LEAST_ROUNDS, Line, doubt
 
 #: From this part of all cores on, the processor is what limits.
 BUSY = 0.9
@@ -21,68 +23,112 @@ DISTURBING = 0.1
 #: Part of an image's CPU time that is worth another way of sending.
 WORTH_SAVING = 0.05
 
+#: Least part by which two figures differ, however quiet the machine.
+LEAST_DIFFERENCE = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All that was measured."""
+    """All that was measured.
+
+    Attributes:
+        cores: that inference may use.
+        why_cores: why so many.
+        anatomy: of one image.
+        lines: by contender.
+        benchmark_app: images/s, or None.
+        allowed: CPUs that processes may run on here; there may be more of them than ``cores``.
+        told: settings that the fleet went by and the limit does not know.
+        left_out: contenders that failed, and why.
+    """
 
     cores: int
     why_cores: str
     anatomy: Anatomy
     lines: Mapping[str, Line]
     benchmark_app: float | None
+    allowed: int = 0
+    told: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Line | None:
         return self.lines.get(name)
 
+    @property
+    def noise(self) -> float:
+        """How far the limit's second process was off the first, in the median; or a little, if that was less."""
+        off = [abs(ratio - 1) for ratio in self.lines[LIMIT].ratios] if LIMIT in self.lines else []
+        return max(LEAST_DIFFERENCE, statistics.median(off) if off else 0.0)
+
+    def disturbing(self, line: Line) -> float:
+        """Cores that others kept busy, but for those that the bench may not use, which stand free for them."""
+        return max(0.0, line.others - max(0, self.allowed - self.cores))
+
 
 def explain(figures: Figures) -> list[str]:
     """Say what limits this host, what asynchronous submission gains and why, and what to change."""
-    about_host = (_host, _disturbed, _noise)
+    about_host = (_left_out, _image, _host, _disturbed, _noise)
     about_servers = (_submission, _streams, _waiting, _precision, _arrangement)
-    about_fleet = (_fleet, _batches, _workers)
+    about_fleet = (_told, _fleet, _batches, _workers)
     return [sentence for part in (*about_host, *about_servers, *about_fleet) for sentence in part(figures)]
 
 
-def _host(figures: Figures) -> list[str]:
-    limit, parts = figures[LIMIT], figures.anatomy
-    first = (
-        f"An image costs {parts.decode_ms:.2f} ms of one core to decode and {parts.one_core_ms:.2f} ms in the network "
-        f"({parts.precision}); decoding is {parts.decode_ms / parts.total_ms:.0%} of it. {figures.why_cores}"
-    )
-    said = [first]
+def _left_out(figures: Figures) -> list[str]:
+    return [f"Left out: {name}. {why}" for name, why in figures.left_out.items()]
+
+
+def _image(figures: Figures) -> list[str]:
+    parts = figures.anatomy
+    said = [
+        (
+            f"At the machine's best moments an image costs {parts.decode_ms:.2f} ms of one core to decode and "
+            f"{parts.one_core_ms:.2f} ms in the network ({parts.precision}); decoding is "
+            f"{parts.decode_ms / parts.total_ms:.0%} of it. {figures.why_cores}"
+        )
+    ]
     if figures.benchmark_app is not None:
-        said.append(f"benchmark_app runs the network alone, without decoding, at {figures.benchmark_app:.0f} images/s.")
-    if limit is None:
-        return said
-    used = f"{_cores(limit.busy)} of {figures.cores}"
-    if limit.busy >= BUSY * figures.cores:
         said.append(
-            f"The processor limits this host: at {limit.rate:.0f} images/s {used} are busy. More comes only from "
-            "more cores or from less work an image (smaller photos, a smaller input, a lower precision)."
-        )
-    elif limit.busy + limit.others >= BUSY * figures.cores:
-        most = figures.cores / limit.total_ms * 1000
-        said.append(
-            f"The processor limits this host, and the bench had {used} while other programs had "
-            f"{_cores(limit.others)}: the limit was {limit.rate:.0f} images/s; "
-            f"with all cores it would be about {most:.0f}."
-        )
-    else:
-        said.append(
-            f"The cores are not full at the limit of {limit.rate:.0f} images/s: {used} are busy, {limit.total_ms:.2f} "
-            "ms an image. Something else holds it back, such as waiting for one another."
+            f"benchmark_app runs the network alone, without decoding, at {figures.benchmark_app:.0f} images/s, in "
+            "seconds of its own."
         )
     return said
 
 
+def _host(figures: Figures) -> list[str]:
+    limit = figures[LIMIT]
+    if limit is None:
+        return []
+    used = f"{_cores(limit.busy)} of {figures.cores}"
+    at = f"{limit.rate:.0f} images/s, {limit.total_ms:.2f} ms of CPU an image"
+    disturbing = figures.disturbing(limit)
+    if limit.busy >= BUSY * figures.cores:
+        said = f"The processor limits this host: at {at}, the limit has {used} busy. More comes only from "
+        if figures.allowed > figures.cores:
+            said += f"using more of the {figures.allowed} CPUs that processes may run on here, or from "
+        else:
+            said += "more cores or from "
+        said += "less work an image (smaller photos or input)."
+    elif limit.busy + disturbing >= BUSY * figures.cores:
+        most = figures.cores / limit.total_ms * 1000
+        said = (
+            f"The processor limits this host, and the bench had {used} while other programs, or a hypervisor's "
+            f"other guests, had {_cores(disturbing)}: the limit was {at}; with all cores it would be about {most:.0f}."
+        )
+    else:
+        said = (
+            f"The cores are not full at the limit of {at}: it has {used} busy. Something else holds it back, such as "
+            "waiting for one another."
+        )
+    return [said]
+
+
 def _disturbed(figures: Figures) -> list[str]:
-    worst = max((line.others for line in figures.lines.values()), default=0.0)
+    worst = max(map(figures.disturbing, figures.lines.values()), default=0.0)
     if worst < DISTURBING * figures.cores:
         return []
     said = (
-        f"Other programs kept up to {_cores(worst)} busy during these runs: images per second are lower than on a "
-        "quiet machine; CPU milliseconds are less affected, and ratios need more rounds."
+        f"Other programs, or a hypervisor's other guests, kept up to {_cores(worst)} busy during these runs: images "
+        "per second are lower than on a quiet machine; CPU milliseconds are less affected, and ratios need more rounds."
     )
     return [said]
 
@@ -101,26 +147,30 @@ def _submission(figures: Figures) -> list[str]:
     if one is None or many is None:
         return []
     parts, gain = figures.anatomy, many.times(one)
-    if not many.differs_from(one):
-        first = f"Asynchronous submission gains nothing that stands out of the noise here ({gain:.2f} times)."
+    doubtful = doubt(many.gains_on(one), figures.noise)
+    if doubtful:
+        first = f"Asynchronous submission does {gain:.2f} times what the synchronous server does, {doubtful}."
     else:
-        word = "gains" if gain > 1 else "loses"
-        first = f"Asynchronous submission {word}: {gain:.2f} times the synchronous server."
-    used = one.busy / figures.cores
-    decoding = parts.decode_ms / (parts.decode_ms + parts.all_cores_ms)
+        first = f"Asynchronous submission {'gains' if gain > 1 else 'loses'}: {gain:.2f} times the synchronous server."
     why = (
-        f"The synchronous server keeps {_cores(one.busy)} of {figures.cores} busy ({used:.0%}), the asynchronous one "
-        f"{_cores(many.busy)}: the former works on one core while it decodes, {decoding:.0%} of its time, and then "
-        f"with all of them on one image. An image costs it {one.total_ms:.2f} ms of CPU, the asynchronous one "
-        f"{many.total_ms:.2f} ms."
+        f"The synchronous server keeps {_cores(one.busy)} of {figures.cores} busy ({one.busy / figures.cores:.0%}), "
+        f"the asynchronous one {_cores(many.busy)}. An image costs it {one.total_ms:.2f} ms of CPU, the asynchronous "
+        f"one {many.total_ms:.2f} ms."
     )
+    if figures.cores > 1:
+        decoding = parts.decode_ms / (parts.decode_ms + parts.all_cores_ms)
+        most = decoding + (1 - decoding) * figures.cores
+        why += f" Its one thread decodes for {decoding:.0%} of its time, in which inference waits"
+        if one.busy > most + 0.1:
+            why += f"; that it keeps more than {_cores(most)} busy all the same is not work on images"
+        why += "."
     return [first, why]
 
 
 def _streams(figures: Figures) -> list[str]:
     parts, cores = figures.anatomy, figures.cores
     if cores == 1:
-        return ["There is one core, so that streams have nothing to share out: only waiting can be saved, not work."]
+        return ["With one core, streams have nothing to share out: only waiting can be saved, not work."]
     scale = parts.one_core_ms / parts.all_cores_ms
     said = (
         f"The network takes {parts.one_core_ms:.2f} ms for an image on one core and {parts.all_cores_ms:.2f} ms on "
@@ -141,8 +191,8 @@ def _waiting(figures: Figures) -> list[str]:
         f"Four threads that start and wait reach {four.times(one):.2f} times the synchronous server and "
         f"{four.times(many):.2f} times the asynchronous one."
     )
-    if not four.differs_from(one):
-        said += " That is nothing that stands out of the noise."
+    if doubtful := doubt(four.gains_on(one), figures.noise):
+        said = f"{said[:-1]}; the former {doubtful.removeprefix('which ')}."
     elif four.times(one) > 1 and requests == 1:
         said += " What they gain is that one thread decodes while another waits."
     return [f"{said} OpenVINO's default here is to run {requests} at a time."]
@@ -150,8 +200,16 @@ def _waiting(figures: Figures) -> list[str]:
 
 def _precision(figures: Figures) -> list[str]:
     parts = figures.anatomy
+    if parts.told:
+        return [
+            (
+                f"The network runs in {parts.precision}, as it was told (FLEET_PRECISION, or precision in model.toml), "
+                f"{parts.one_core_ms:.2f} ms on one core; left to itself OpenVINO takes {parts.free_precision} here, "
+                f"{parts.free_ms:.2f} ms."
+            )
+        ]
     if parts.precision == "f32":
-        return ["The network runs in 32-bit floats: this processor offers OpenVINO nothing shorter, or was told so."]
+        return ["The network runs in 32-bit floats: this processor offers OpenVINO nothing shorter."]
     times = parts.f32_ms / parts.one_core_ms
     said = (
         f"The network runs in {parts.precision}; 32-bit floats (FLEET_PRECISION=f32) would cost {parts.f32_ms:.2f} ms "
@@ -165,10 +223,17 @@ def _arrangement(figures: Figures) -> list[str]:
     said = []
     if limits:
         itself = [1.0] * len(limits.ratios)
-        said.append(f"Without a queue: {cpu.arrangement(itself, limits.ratios, figures.cores)}")
+        said.append(f"Without a queue: {cpu.arrangement(itself, limits.ratios, figures.cores, for_workers=False)}")
     if (one := figures[ONE_WORKER]) and fleets:
         said.append(f"In the fleet: {cpu.arrangement(one.ratios, fleets.ratios, figures.cores)}")
     return said
+
+
+def _told(figures: Figures) -> list[str]:
+    if not figures.told or not any(line.kind.group == "fleet" for line in figures.lines.values()):
+        return []
+    named = ", ".join(f"{name}={value}" for name, value in figures.told.items())
+    return [f"The fleet went by {named}, of which the limit and the servers know nothing: they differ by that as well."]
 
 
 def _fleet(figures: Figures) -> list[str]:
@@ -177,11 +242,11 @@ def _fleet(figures: Figures) -> list[str]:
         return []
     parts = ", ".join(f"{role} {spent:.2f} ms" for role, spent in sorted(one.cpu_ms.items()))
     more, added = one.more_cpu_ms, one.more_p50_ms
-    price = (
-        f"{more:.2f} ms more than the limit in the same seconds, the price of a durable queue"
-        if one.costs_more
-        else f"{abs(more):.2f} ms {'more' if more >= 0 else 'less'} than the limit, which is no more than noise"
-    )
+    price = f"{abs(more):.2f} ms {'more' if more >= 0 else 'less'} than the limit in the same seconds"
+    if doubtful := doubt([each / one.total_ms for each in one.more_ms], figures.noise):
+        price += f", {doubtful}"
+    elif more > 0 and not figures.told:
+        price += ", the price of a durable queue"
     said = (
         f"The fleet with one worker and one image a message reaches {one.ratio:.2f} of the limit. An image "
         f"costs {one.total_ms:.2f} ms of CPU ({parts}), {price}. An image asked for alone takes {one.p50_ms:.1f} ms, "
@@ -195,15 +260,21 @@ def _batches(figures: Figures) -> list[str]:
     one, batches = figures[ONE_WORKER], figures[BATCHES]
     if one is None or batches is None:
         return []
-    saved, times = one.more_cpu_ms - batches.more_cpu_ms, batches.times(one)
-    costs = f"measured by the limit, an image costs {abs(saved):.2f} ms {'less' if saved >= 0 else 'more'} of CPU"
-    is_clear = batches.differs_from(one)
-    if is_clear:
+    saved = [(own - other) / one.total_ms for own, other in zip(one.more_ms, batches.more_ms, strict=False)]
+    part, times = statistics.median(saved), batches.times(one)
+    costs = (
+        f"measured by the limit, an image costs {abs(part) * one.total_ms:.2f} ms {'less' if part >= 0 else 'more'} "
+        "of CPU"
+    )
+    is_faster = not doubt(batches.gains_on(one), figures.noise)
+    if is_faster:
         costs += f", and there were {times:.2f} times as many images/s"
-    if saved > WORTH_SAVING * one.total_ms and not (is_clear and times < 1):
-        return [f"Batches are worth it for this network, client.map(..., batch={BATCH}): {costs}."]
-    if saved < -WORTH_SAVING * one.total_ms:
+    if not (doubtful := doubt(saved, WORTH_SAVING)) and not (part > 0 and is_faster and times < 1):
+        if part > 0:
+            return [f"Batches are worth it for this network, client.map(..., batch={BATCH}): {costs}."]
         return [f"Batches do not pay for this network: {costs}."]
+    if doubtful and (len(saved) < LEAST_ROUNDS or abs(part) >= WORTH_SAVING):
+        return [f"With batches, {costs}, {doubtful}."]
     return [f"Batches change little for this network: {costs}."]
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from worker.bench.contender import Kind
 from worker.bench.runner import Served, Turn
 
+#: Rounds from which on anything is told from noise.
+LEAST_ROUNDS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -64,14 +67,9 @@ class Line:
         """CPU milliseconds an image over the yardstick's."""
         return statistics.median(self.more_ms)
 
-    @property
-    def costs_more(self) -> bool:
-        """Whether an image costs more CPU than the yardstick's, and not by chance."""
-        return self.more_cpu_ms > 0 and _agree([more > 0 for more in self.more_ms])
-
-    def differs_from(self, other: "Line") -> bool:
-        """Whether the difference is more than the noise: in nearly all rounds the same one was faster."""
-        return _agree([one > two for one, two in zip(self.ratios, other.ratios, strict=False)])
+    def gains_on(self, other: "Line") -> list[float]:
+        """How much faster it is than ``other``, round by round: 0.1 is a tenth."""
+        return [one / two - 1 for one, two in zip(self.ratios, other.ratios, strict=False)]
 
     def times(self, other: "Line") -> float:
         """How many times as fast it is: the median of the rounds, each measured by the yardstick."""
@@ -117,10 +115,19 @@ def _line(turns: list[Turn]) -> Line:
     )
 
 
-def _agree(rounds: Sequence[bool]) -> bool:
-    """Whether nearly all rounds say the same, and there are enough of them."""
-    yes = sum(rounds)
-    return len(rounds) >= 3 and (yes <= len(rounds) // 5 or yes >= len(rounds) - len(rounds) // 5)
+def doubt(differences: Sequence[float], least: float) -> str:
+    """Say why differences, one a round, are not to be relied on; nothing where they are.
+
+    Nearly all rounds have to agree on the sign, and the median must be ``least`` or more: two that are equal agree in
+    four of five rounds, by chance, in three runs of eight.
+    """
+    if len(differences) < LEAST_ROUNDS:
+        return "in too few rounds to tell that from noise"
+    median = statistics.median(differences)
+    agreeing = sum((one > 0) == (median > 0) for one in differences)
+    if agreeing < len(differences) - len(differences) // 5 or abs(median) < least:
+        return "which these rounds do not tell from noise"
+    return ""
 
 
 def _sorted_ms(turns: Iterable[Turn], of: Callable[[Turn], Served]) -> list[float]:

@@ -29,7 +29,7 @@ class Task:
         store: the model store that holds it.
         photos: files with encoded images.
         cores: CPU threads that all processes of a contender may use for inference together.
-        precision: what is asked of OpenVINO; empty for the hardware's choice.
+        precision: what is asked of OpenVINO, as a worker asks; empty for the hardware's choice.
         limits: of an image.
     """
 
@@ -60,7 +60,8 @@ def make(settings: Settings, model: str, photos: tuple[Path, ...], cores: int, f
     spec, path = models.read(model, settings.model_store)
     limits = Limits(settings.max_image_bytes, settings.max_pixels, settings.jpeg_scale)
     photos = tuple(photo.absolute() for photo in photos)
-    task = Task(folder, spec, settings.model_store.absolute(), photos, cores, settings.precision, limits)
+    precision = settings.precision or spec.precision
+    task = Task(folder, spec, settings.model_store.absolute(), photos, cores, precision, limits)
     ov.save_model(network.build(spec, path, ov.Core()), task.graph, compress_to_fp16=False)
     said = {
         "model": spec.name,
@@ -68,7 +69,7 @@ def make(settings: Settings, model: str, photos: tuple[Path, ...], cores: int, f
         "store": str(task.store),
         "photos": [str(photo) for photo in photos],
         "cores": cores,
-        "precision": settings.precision,
+        "precision": precision,
         "limits": dataclasses.astuple(limits),
     }
     (folder / "task.json").write_text(json.dumps(said, indent=1), encoding="utf-8")

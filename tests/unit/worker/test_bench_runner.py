@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from worker.bench import runner, summary
+from worker.bench import child, runner, summary
 from worker.bench.contender import ContenderError, Kind
 from worker.bench.cost import Cost
 from worker.bench.engine import Answer
 from worker.bench.runner import Served, Turn
 from worker.bench.task import Task
 
-#: No fake looks at it.
-TASK = cast("Task", object())
+#: No fake looks at it; it has one photo.
+TASK = cast("Task", SimpleNamespace(photos=[Path("one.jpg")]))
 
 BOX = [0, 0.90, 10.0, 10.0, 110.0, 110.0]
 
@@ -22,11 +24,14 @@ BOX = [0, 0.90, 10.0, 10.0, 110.0, 110.0]
 class Fake:
     """A contender that notes what is asked of it; ``breaks`` when it has served that many times."""
 
-    def __init__(self, name: str, noted: list[str], *, box: Sequence[float] = BOX, breaks: int = 1000) -> None:
+    def __init__(
+        self, name: str, noted: list[str], *, box: Sequence[float] = BOX, breaks: int = 1000, photos: int = 1
+    ) -> None:
         self.kind = Kind(name, "any")
         self._noted = noted
         self._box = box
         self._left = breaks
+        self._photos = photos
 
     @contextmanager
     def open(self, task: Task) -> Iterator["Fake"]:
@@ -47,8 +52,8 @@ class Fake:
         return [0.01] * count
 
     def answers(self) -> Sequence[Answer]:
-        """Find one box."""
-        return [[self._box]]
+        """Find one box on each photo."""
+        return [[self._box]] * self._photos
 
     def processes(self) -> Mapping[str, Sequence[int]]:
         """There are none."""
@@ -59,7 +64,7 @@ def test_each_has_its_turn_beside_the_limit() -> None:
     """Given two rounds, then each serves beside a limit that lives for a round, and the order moves on."""
     noted: list[str] = []
     limit, other = Fake("limit", noted), Fake("other", noted)
-    turns = list(runner.run(TASK, [limit, other], images=300, rounds=2, tell=noted.append))
+    turns = list(runner.run(TASK, [limit, other], images=300, rounds=2, tell=noted.append, out={}))
 
     assert [(turn.kind.name, turn.round, turn.images) for turn in turns] == [
         ("limit", 0, 300), ("other", 0, 300), ("other", 1, 300), ("limit", 1, 300),
@@ -78,9 +83,28 @@ def test_pieces_make_up_the_turn() -> None:
     """Given numbers that do not divide, then every image is served once; a short turn is one piece."""
     for images, pieces in ((40, [40]), (299, [299]), (501, [251, 250]), (1001, [251, 250, 250, 250])):
         noted: list[str] = []
-        list(runner.run(TASK, [Fake("limit", noted), Fake("other", noted)], images=images, rounds=1, tell=str))
+        list(runner.run(TASK, [Fake("limit", noted), Fake("other", noted)], images=images, rounds=1, tell=str, out={}))
         served = [int(one.split()[1]) for one in noted if one.startswith("other ")]
         assert served[1:] == pieces
+
+
+def test_a_turn_and_each_piece_have_all_photos_equally_often() -> None:
+    """Given seven photos, then a turn, its pieces and what is asked one by one are multiples of seven."""
+    seven = cast("Task", SimpleNamespace(photos=[Path(f"{number}.jpg") for number in range(7)]))
+    for images, pieces in ((40, [42]), (1, [7]), (400, [203, 196]), (1001, [252, 252, 252, 245])):
+        noted: list[str] = []
+        fakes = [Fake("limit", noted, photos=7), Fake("other", noted, photos=7)]
+        turns = list(runner.run(seven, fakes, images=images, rounds=1, tell=str, out={}))
+        assert [int(one.split()[1]) for one in noted if one.startswith("other ")][1:] == pieces
+        assert all(turn.images == sum(pieces) and len(turn.own.alone_s) % 7 == 0 for turn in turns)
+
+
+def test_a_process_of_several_serves_all_photos() -> None:
+    """Given images for two processes, then each has all photos equally often, and of the rest every other one."""
+    photos = [b"a", b"b", b"c"]
+    assert child._share(photos, 13, 0, 2) == [b"a", b"b", b"c"] * 2 + [b"a"]
+    assert child._share(photos, 13, 1, 2) == [b"a", b"b", b"c"] * 2
+    assert child._share(photos, 1, 1, 2) == []
 
 
 def test_who_fails_is_left_out_and_told_of() -> None:
@@ -88,12 +112,14 @@ def test_who_fails_is_left_out_and_told_of() -> None:
     told: list[str] = []
     weak, wrong = Fake("weak", [], breaks=2), Fake("wrong", [], box=[1, *BOX[1:]])
     listed = [Fake("limit", []), weak, wrong, Fake("good", [])]
-    turns = list(runner.run(TASK, listed, images=40, rounds=3, tell=told.append))
+    out: dict[str, str] = {}
+    turns = list(runner.run(TASK, listed, images=40, rounds=3, tell=told.append, out=out))
 
+    assert out.keys() == {"weak", "wrong"}
     rounds = {name: [turn.round for turn in turns if turn.kind.name == name] for name in ("limit", "weak", "good")}
     assert rounds == {"limit": [0, 1, 2], "weak": [0], "good": [0, 1, 2]}
     left_out = [line for line in told if "left out" in line]
-    assert left_out[0].startswith("wrong is left out: On photo 1 it finds")
+    assert left_out[0].startswith("wrong is left out: On one.jpg it finds")
     assert left_out[1:] == ["weak is left out: weak broke"]
 
 
@@ -103,7 +129,7 @@ def test_without_the_limit_there_is_nothing_to_measure_by(serves: int) -> None:
     told: list[str] = []
     listed = [Fake("limit", [], breaks=serves), Fake("other", [])]
     with pytest.raises(ContenderError, match="limit broke"):
-        list(runner.run(TASK, [listed[0], listed[1]], images=40, rounds=1, tell=told.append))
+        list(runner.run(TASK, [listed[0], listed[1]], images=40, rounds=1, tell=told.append, out={}))
     assert not [line for line in told if "left out" in line]
 
 
@@ -111,7 +137,7 @@ def test_rounds_that_are_done_outlive_the_limit() -> None:
     """Given a limit that breaks in another's turn of the second round, then the first round's figures are kept."""
     told: list[str] = []
     listed = [Fake("limit", [], breaks=6), Fake("other", [])]
-    turns = list(runner.run(TASK, listed, images=40, rounds=3, tell=told.append))
+    turns = list(runner.run(TASK, listed, images=40, rounds=3, tell=told.append, out={}))
     assert [(turn.kind.name, turn.round) for turn in turns] == [("limit", 0), ("other", 0)]
     assert told[-1] == "limit has ended, and with it the rounds: limit broke"
 
@@ -140,7 +166,8 @@ def test_ratios_go_by_the_limit_of_the_same_seconds() -> None:
 def test_a_contender_with_other_boxes_is_refused() -> None:
     """Given answers, then rounding passes and a missing, moved or renamed box does not."""
     wanted = [[[0, 0.90, 10.0, 10.0, 110.0, 110.0]], []]
-    runner.check("near", [[[0, 0.91, 11.0, 10.0, 111.0, 110.0]], []], wanted)
+    task = cast("Task", SimpleNamespace(photos=[Path("one.jpg"), Path("two.jpg")]))
+    runner.check(task, [[[0, 0.91, 11.0, 10.0, 111.0, 110.0]], []], wanted)
     for found in ([], [[0, 0.9, 60.0, 10.0, 160.0, 110.0]], [[1, 0.9, 10.0, 10.0, 110.0, 110.0]]):
-        with pytest.raises(ContenderError, match="On photo 1"):
-            runner.check("far", [found, []], wanted)
+        with pytest.raises(ContenderError, match=r"On one\.jpg"):
+            runner.check(task, [found, []], wanted)
