@@ -79,7 +79,9 @@ def _sharing(models: int, threads: int) -> tuple[str, ...]:
     )
 
 
-def arrangement(together: Sequence[float], apart: Sequence[float], cores: int, *, for_workers: bool = True) -> str:
+def arrangement(
+    together: Sequence[float], apart: Sequence[float], cores: int, *, for_workers: bool = True, noise: float = 0.0
+) -> str:
     """Say which arrangement a measurement speaks for; only what nearly all rounds agree on counts.
 
     Args:
@@ -87,6 +89,7 @@ def arrangement(together: Sequence[float], apart: Sequence[float], cores: int, *
         apart: of one process a core with one stream each, in the same rounds.
         cores: how many those are.
         for_workers: whether workers were measured, so that their settings may be named.
+        noise: part by which two that are equal differ in these rounds.
     """
     if cores == 1 or not together:
         return "there is one core, and so one arrangement."
@@ -98,7 +101,7 @@ def arrangement(together: Sequence[float], apart: Sequence[float], cores: int, *
         return f"{said}, too few rounds to tell."
     if max(apart_won, len(ratios) - apart_won) < least and max(ratios) - min(ratios) > WORTH:
         return f"{said} by the median, and more in {apart_won} of {len(ratios)} rounds: run more of them to tell."
-    if abs(times - 1) < WORTH:
+    if abs(times - 1) < max(WORTH, noise):
         return f"{said}: no clear difference; one process needs less memory."
     if times > 1:
         said = f"one process a core with one stream each is faster, {times:.2f} times."

@@ -76,7 +76,7 @@ def test_a_bench_that_is_stopped_leaves_nothing_behind(store: Path, tmp_path: Pa
     command = [sys.executable, "-c", "from worker.cli import main; main()", "bench", "--model", "blazeface_short"]
     environ = {**os.environ, "FLEET_MODEL_STORE": str(store), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [*command, "--count", "20", "--rounds", "9", "--only", "fleet: 1 worker"],
+        [*command, "--count", "20", "--seconds", "0.5", "--rounds", "9", "--only", "fleet: 1 worker"],
         env=environ,
         stdout=subprocess.PIPE,
         text=True,

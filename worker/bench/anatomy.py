@@ -1,7 +1,7 @@
 """What one image costs, apart: decoding, the network on one core and on all, and in 32-bit floats.
 
 Stage: before the contenders run; :mod:`worker.bench.sentences` explains their figures with it. In a process of its own:
-``python -m worker.bench.anatomy TASK`` prints JSON.
+``python -m worker.bench.anatomy TASK SECONDS`` prints JSON.
 """
 
 import json
@@ -19,7 +19,7 @@ from worker.bench.engine import Engine
 from worker.bench.task import Task
 from worker.resize import Pixels
 
-#: Seconds for each figure, and of each of the turns that they take: the machine is faster and slower for seconds.
+#: Most seconds for each figure, and of each of the turns that they take: the machine is faster and slower for seconds.
 EACH_S = 2.0
 TURN_S = 0.1
 
@@ -64,20 +64,20 @@ class Anatomy:
         return self.decode_ms + self.one_core_ms
 
 
-def measure(subject: Task) -> Anatomy:
-    """Measure in a process of its own.
+def measure(subject: Task, seconds: float = EACH_S) -> Anatomy:
+    """Measure in a process of its own, each figure for about ``seconds`` and no longer than ``EACH_S``.
 
     Raises:
         ContenderError: it failed; the reason is on stderr.
     """
-    command = [sys.executable, "-m", "worker.bench.anatomy", str(subject.folder)]
+    command = [sys.executable, "-m", "worker.bench.anatomy", str(subject.folder), str(min(seconds, EACH_S))]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - our own command
     if run.returncode:
         raise ContenderError("The network cannot be measured on its own; see above.")
     return Anatomy(**json.loads(run.stdout))
 
 
-def main(folder: str) -> None:
+def main(folder: str, each_s: float) -> None:
     """Measure here and print."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
     subject = task.read(folder)
@@ -95,7 +95,7 @@ def main(folder: str) -> None:
     }
     if subject.precision:
         works["free"] = (_network(free, tensors), time.process_time)
-    took_ms = in_turns(works)
+    took_ms = in_turns(works, each_s)
     found = Anatomy(
         decode_ms=took_ms["decode"] / len(images),
         one_core_ms=took_ms["one core"] / len(tensors),
@@ -123,7 +123,7 @@ def _network(engine: Engine, tensors: Sequence[Pixels]) -> Callable[[], object]:
     return lambda: [request.infer({0: tensor}, share_inputs=True) for tensor in tensors]
 
 
-def in_turns(works: Mapping[str, Work], each_s: float = EACH_S, turn_s: float = TURN_S) -> dict[str, float]:
+def in_turns(works: Mapping[str, Work], each_s: float, turn_s: float = TURN_S) -> dict[str, float]:
     """Give the milliseconds that each work takes in a good moment: a tenth of its times are shorter.
 
     They take short turns, at least three, so that all of them meet the good moments.
@@ -144,4 +144,4 @@ def in_turns(works: Mapping[str, Work], each_s: float = EACH_S, turn_s: float = 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))

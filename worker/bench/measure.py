@@ -69,7 +69,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
         subject = task.make(settings, wish.model, wish.photos, plan.threads, Path(folder))
         tell("what an image costs, apart")
-        parts = anatomy.measure(subject)
+        parts = anatomy.measure(subject, wish.seconds)
         images = wish.images or max(20, round(wish.seconds * plan.threads * 1000 / (parts.total_ms + MESSAGE_MS)))
         out: dict[str, str] = {}
         turns = list(runner.run(subject, contenders, images=images, rounds=wish.rounds, tell=tell, out=out))

@@ -219,13 +219,14 @@ def _precision(figures: Figures) -> list[str]:
 
 
 def _arrangement(figures: Figures) -> list[str]:
-    limits, fleets = figures["limit: process per core"], figures[PER_CORE]
+    limits, fleets, cores, noise = figures["limit: process per core"], figures[PER_CORE], figures.cores, figures.noise
     said = []
     if limits:
         itself = [1.0] * len(limits.ratios)
-        said.append(f"Without a queue: {cpu.arrangement(itself, limits.ratios, figures.cores, for_workers=False)}")
+        told = cpu.arrangement(itself, limits.ratios, cores, for_workers=False, noise=noise)
+        said.append(f"Without a queue: {told}")
     if (one := figures[ONE_WORKER]) and fleets:
-        said.append(f"In the fleet: {cpu.arrangement(one.ratios, fleets.ratios, figures.cores)}")
+        said.append(f"In the fleet: {cpu.arrangement(one.ratios, fleets.ratios, cores, noise=noise)}")
     return said
 
 

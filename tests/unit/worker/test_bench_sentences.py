@@ -72,6 +72,7 @@ def test_an_arrangement_is_recommended_only_when_it_is_worth_it() -> None:
     many = [100.0] * 5
     assert "FLEET_THREADS=1" in cpu.arrangement(many, [110.0] * 5, 2)
     assert "FLEET_THREADS=1" not in cpu.arrangement(many, [110.0] * 5, 2, for_workers=False)
+    assert "no clear difference" in cpu.arrangement(many, [110.0] * 5, 2, noise=0.15)
     assert "run more of them" in cpu.arrangement([100.0] * 3, [50.0, 100.0, 190.0], 2)
     assert "no clear difference" in cpu.arrangement(many, [101.0] * 5, 2)
     assert "more in 3 of 5 rounds" in cpu.arrangement(many, [120.0, 120.0, 120.0, 90.0, 90.0], 2)
