@@ -3,6 +3,7 @@
 Stage: the front door. ``python -m benchmarks --help``.
 """
 
+import functools
 import signal
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def main(  # noqa: PLR0913 - a command has its options
         if model in models.KNOWN:
             models.fetch(model, chosen.model_store)
         contenders = select(listed, only)
-        photos = find(folder, chosen, count, say=console.print) if folder else samples()
+        photos = (
+            find(folder, chosen, count, say=functools.partial(console.print, markup=False)) if folder else samples()
+        )
         measure(chosen, Wish(model, photos, rounds, count or 0, seconds), contenders, console, path)
     except (settings.SettingsError, models.ModelError, assets.AssetError, ContenderError) as error:
         raise click.ClickException(str(error)) from error

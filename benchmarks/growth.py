@@ -35,8 +35,10 @@ WINDOW_BYTES = 160_000_000
 #: Bytes of the image where its size is not what grows: too large to ride in the message, as every photo is.
 SMALL = 4_000
 
-#: Jobs before anything is measured, answers that may lie unread then, and seconds between two urgent jobs.
+#: Jobs before anything is measured, and answers that may lie unread then; how often these are read at most; and
+#: seconds between two urgent jobs.
 WARM = 300
+MOST_PASSES = 20
 URGENT_EVERY_S = 0.1
 
 
@@ -135,8 +137,12 @@ def _measure(stand: trivial.Stand, flow: Flow) -> dict[str, float]:
     _take(answers, WARM)
     # A large window takes long to fill, and is answered meanwhile. With those answers still to be read, jobs would be
     # sent much faster than they are done while it is measured.
-    while (unread := flow.window - flow.batch * stand.redis.hlen(JOBS_KEY)) > WARM:
+    for _ in range(MOST_PASSES):
+        if (unread := flow.window - flow.batch * stand.redis.hlen(JOBS_KEY)) <= WARM:
+            break
         _take(answers, unread)
+    else:
+        raise click.ClickException("The workers answer faster than this client reads: what is measured would be that.")
     memory = (stand.redis.info("memory")["used_memory"] - idle) / max(1, stand.redis.hlen(JOBS_KEY))
     urgent: list[float] = []
     over = threading.Event()

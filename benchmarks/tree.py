@@ -36,8 +36,9 @@ def main(model: str, batch: int) -> None:
 
 
 def _loop_s(pids: Sequence[int]) -> float:
-    """Give the CPU seconds that the first threads of processes have had: a worker's event loop."""
-    return sum(int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+    """Give the CPU seconds that the first threads of processes have had: a worker's event loop. 0 if nobody tells."""
+    told = [Path(f"/proc/{pid}/task/{pid}/schedstat") for pid in pids]
+    return sum(int(path.read_text().split()[0]) for path in told if path.exists()) / 1e9
 
 
 if __name__ == "__main__":

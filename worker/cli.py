@@ -5,7 +5,7 @@ Stage: the operator's hand. Neighbours: :mod:`worker.app` for a worker, :mod:`wo
 
 import dataclasses
 import importlib.util
-import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -91,10 +91,8 @@ def bench(options: tuple[str, ...]) -> None:
     _settings()
     if importlib.util.find_spec("psutil") is None:
         raise click.ClickException('The bench needs more packages: pip install "detection-fleet[local]"')
-    command = [sys.executable, "-m", "worker.bench", *options]
-    if os.name == "posix":  # in this process's place, which signals are meant for
-        os.execv(sys.executable, command)  # noqa: S606 - our own command
-    sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603
+    sys.argv[1:] = options
+    runpy.run_module("worker.bench", run_name="__main__")  # here, for signals are meant for this process
 
 
 @main.command()

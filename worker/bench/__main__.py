@@ -6,7 +6,7 @@ Stage: the front door. It needs the extra ``local``: an embedded server and psut
 import functools
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -45,7 +45,7 @@ def options(*, seconds: float) -> Callable[[Callable[..., None]], Callable[..., 
         click.option(
             "--count",
             type=click.IntRange(1),
-            help="Images per turn, and as many of the limit beside it; by default what takes about --seconds.",
+            help="About how many images per turn, and as many of the limit; by default what takes about --seconds.",
         ),
         click.option(
             "--seconds",
@@ -91,7 +91,9 @@ def main(  # noqa: PLR0913, PLR0917 - a command has its options
         if json_path is not None:
             check_writable(json_path)
         listed = select([*inprocess.contenders(), *fleet.contenders()], only)
-        photos = find(folder, chosen, count, say=console.print) if folder else samples()
+        photos = (
+            find(folder, chosen, count, say=functools.partial(console.print, markup=False)) if folder else samples()
+        )
         measure(chosen, Wish(model, photos, rounds, count or 0, seconds), listed, console, json_path)
     except (settings.SettingsError, models.ModelError, assets.AssetError, ContenderError) as error:
         raise click.ClickException(str(error)) from error
@@ -122,14 +124,11 @@ def check_writable(path: Path) -> None:
     Raises:
         click.ClickException: they cannot.
     """
-    was_there = path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()
     except OSError as error:
         raise click.ClickException(f"The figures cannot be written to {path}: {error.strerror}.") from error
-    if not was_there:
-        path.unlink()
 
 
 def find(folder: Path, chosen: settings.Settings, count: int | None, say: Callable[[str], object]) -> tuple[Path, ...]:
@@ -142,26 +141,42 @@ def find(folder: Path, chosen: settings.Settings, count: int | None, say: Callab
     """
     paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
     known = [path for path in paths if path.suffix.lower() in _KINDS and path.is_file()]
-    some = _spread(known, min(MOST_PHOTOS, count or MOST_PHOTOS))
-    if len(some) < len(known):
-        say(f"{len(some)} of the {len(known):,} photos are served, from all parts of the list")
+    most, photos = min(MOST_PHOTOS, count or MOST_PHOTOS), list[Path]()
     limits = decode.Limits(chosen.max_image_bytes, chosen.max_pixels)
-    photos = []
-    for path in some:
-        try:
-            decode.decode(path.read_bytes(), limits)
+    for path in _spread(known):
+        if len(photos) == most:
+            say(f"{most} of the {len(known):,} photos are served, from all parts of the list")
+            break
+        if problem := _problem_of(path, limits):
+            say(f"{path} is left out: {problem}")
+        else:
             photos.append(path)
-        except (FleetError, OSError) as error:
-            say(f"{path} is left out: {error}")
     if not photos:
-        raise click.ClickException(f"There is no photo in {folder}: JPEG, PNG, WebP or BMP.")
-    return tuple(photos)
+        raise click.ClickException(f"There is no photo in {folder} that a worker takes: JPEG, PNG, WebP or BMP.")
+    return tuple(sorted(photos))
 
 
-def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    """Choose at most so many, at equal distances."""
-    step = max(1.0, len(paths) / most)
-    return [paths[int(number * step)] for number in range(min(most, len(paths)))]
+def _problem_of(path: Path, limits: decode.Limits) -> str:
+    """Say why a worker would refuse a photo; nothing if it would not."""
+    try:
+        if (size := path.stat().st_size) > limits.max_bytes:
+            return f"It has {size:,} bytes; at most {limits.max_bytes:,} are accepted."
+        decode.decode(path.read_bytes(), limits)
+    except (FleetError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _spread(paths: Sequence[Path]) -> Iterator[Path]:
+    """Give all paths, the first few from all parts of the list: halves, quarters, eighths."""
+    steps = 1 << max(0, len(paths) - 1).bit_length()
+    seen = set[int]()
+    while steps:
+        for place in range(0, len(paths), steps):
+            if place not in seen:
+                seen.add(place)
+                yield paths[place]
+        steps //= 2
 
 
 def samples() -> tuple[Path, ...]:

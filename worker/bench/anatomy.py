@@ -65,7 +65,7 @@ class Anatomy:
 
 
 def measure(subject: Task, seconds: float = EACH_S) -> Anatomy:
-    """Measure in a process of its own, each figure for about ``seconds`` and no longer than ``EACH_S``.
+    """Measure in a process of its own, each figure for about ``seconds``, or ``EACH_S``, and all photos three times.
 
     Raises:
         ContenderError: it failed; the reason is on stderr.

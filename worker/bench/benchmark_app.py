@@ -22,7 +22,7 @@ def rate(task: Task, seconds: float) -> float:
         ContenderError: it did not run, or said nothing that can be read.
     """
     if any(one.partial_shape.is_dynamic for one in ov.Core().read_model(str(task.graph)).inputs):
-        raise ContenderError("benchmark_app is left out: it wants one size, and this network takes several.")
+        raise ContenderError("It wants one size, and this network takes several.")
     wish = ["-hint", "none", "-nstreams", str(task.cores), "-nthreads", str(task.cores), "-pin", "NO"]
     if task.precision:
         wish += ["-infer_precision", task.precision]

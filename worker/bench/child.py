@@ -34,10 +34,10 @@ def main(folder: str, name: str) -> None:
 
 
 def _share(images: Sequence[bytes], count: int, first: int, step: int) -> list[bytes]:
-    """Give this process's part: all photos equally often, and of what is left each ``step``-th."""
-    times = count // (step * len(images))
-    rest = itertools.islice(itertools.cycle(images), first, count - times * step * len(images), step)
-    return [*images] * times + [*rest]
+    """Give this process's part: all photos as often as each other, or once more, from another one on than others'."""
+    own = count // step + (first < count % step)
+    begun = first * len(images) // step
+    return list(itertools.islice(itertools.cycle(images), begun, begun + own))
 
 
 def _do(what: str, serve: Serve, work: Sequence[bytes]) -> object:

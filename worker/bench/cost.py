@@ -75,7 +75,9 @@ def _cpu_s(members: Sequence[psutil.Process]) -> float:
 def _host_s() -> float:
     """CPU seconds that were used since the start, of the CPUs that we may run on, with what a hypervisor took."""
     ours, each = allowed(), psutil.cpu_times(percpu=True)
-    return sum(_busy_s(times) for number, times in enumerate(each) if number in ours or len(each) <= max(ours))
+    if max(ours) < len(each) == os.cpu_count():  # so that a place in the list is a number
+        return sum(_busy_s(each[number]) for number in ours)
+    return _busy_s(psutil.cpu_times())
 
 
 def allowed() -> set[int]:

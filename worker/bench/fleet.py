@@ -74,11 +74,16 @@ class Fleet:
                 raise ContenderError(f"{error} {said[-LOG_TAIL:]}") from error
             client = stack.enter_context(Client(url, model=task.spec.name))
             redis = stack.enter_context(Redis.from_url(url))
+            workers = Workers(client, redis, [one.pid for one in started], task, self.batch)
             try:
-                yield Workers(client, redis, [one.pid for one in started], task, self.batch)
-            except ContenderError as error:  # whose log is gone with the folder
+                yield workers
+            except NotAnswered as error:  # the log is gone with the folder
                 said = (folder / "worker.log").read_text(errors="replace")
                 raise ContenderError(f"{error} {said[-LOG_TAIL:]}".strip()) from error
+
+
+class NotAnswered(ContenderError):
+    """A worker did not answer, and its log may say why."""
 
 
 class Workers:
@@ -96,7 +101,7 @@ class Workers:
         """Send ``count`` images and read every answer."""
         for answer in self._client.map(self._work(count), window=self._window, batch=self._batch, ordered=False):
             if answer.error is not None:
-                raise ContenderError(f"The fleet did not answer: {answer.error}")
+                raise NotAnswered(f"The fleet did not answer: {answer.error}")
 
     def alone(self, count: int) -> Sequence[float]:
         """Ask for one image after the other."""
@@ -120,7 +125,7 @@ class Workers:
         results = []
         for answer in self._client.map(self._images, batch=self._batch):
             if answer.result is None:
-                raise ContenderError(f"The fleet did not answer: {answer.error}")
+                raise NotAnswered(f"The fleet did not answer: {answer.error}")
             results.append(answer.result)
         return [_rows(result) for result in results]
 
@@ -137,7 +142,7 @@ class Workers:
         try:
             self._client.detect(data)
         except FleetError as error:
-            raise ContenderError(f"The fleet did not answer: {error}") from error
+            raise NotAnswered(f"The fleet did not answer: {error}") from error
         return time.perf_counter() - began
 
 

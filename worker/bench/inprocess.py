@@ -93,9 +93,11 @@ def _child(task: Task, arrangement: str) -> "subprocess.Popen[str]":
 
 
 class _Child(subprocess.Popen[str]):
-    """Ends with its block: its input is closed, which it takes as the end."""
+    """Ends with its block: its input is closed, which it takes as the end; at once where something went wrong."""
 
     def __exit__(self, *trouble: Any) -> None:
+        if trouble[0] is not None:
+            self.kill()
         if self.stdin is not None:
             with suppress(BrokenPipeError):  # it has died, and what it was told last is still here
                 self.stdin.close()

@@ -6,7 +6,7 @@ Stage: what ``fleet-worker bench`` and ``make bench`` share; the latter gives mo
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rich.console import Console
 from worker import cpu
 from worker.bench import anatomy, benchmark_app, cost, report, runner, sentences, summary, task
 from worker.bench.contender import Contender, ContenderError
-from worker.bench.sentences import Figures
+from worker.bench.figures import Figures
 from worker.settings import Settings
 
 #: CPU milliseconds of a message, about: with a network that costs next to nothing, a fleet is to take its time as well.
@@ -64,16 +64,24 @@ def measure(
     plan = cpu.make_plan(settings)
 
     def tell(line: str) -> None:
-        console.print(line, style="dim", highlight=False)
+        console.print(line, style="dim", highlight=False, markup=False)
 
+    out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
         subject = task.make(settings, wish.model, wish.photos, plan.threads, Path(folder))
         tell("what an image costs, apart")
         parts = anatomy.measure(subject, wish.seconds)
         images = wish.images or max(20, round(wish.seconds * plan.threads * 1000 / (parts.total_ms + MESSAGE_MS)))
-        out: dict[str, str] = {}
         turns = list(runner.run(subject, contenders, images=images, rounds=wish.rounds, tell=tell, out=out))
-        alone = _app(subject, min(wish.rounds, APP_RUNS), min(wish.seconds, APP_S), tell)
+        if not turns:
+            raise ContenderError(" ".join(f"{name}: {why}" for name, why in out.items()))
+        tell("benchmark_app")
+        alone = None
+        try:
+            alone = _app(subject, min(wish.rounds, APP_RUNS), min(wish.seconds, APP_S))
+        except ContenderError as error:
+            out["benchmark_app"] = str(error)
+            tell(str(error))
     lines = {line.kind.name: line for line in summary.summarise(turns)}
     images = max(turn.images for turn in turns)
     figures = Figures(
@@ -100,18 +108,13 @@ def measure(
     }
     cores = f"{plan.threads} core{'s' * (plan.threads > 1)}"
     title = f"{wish.model}, {images} images a turn, {wish.rounds} alternating rounds, {cores}"
-    console.print(report.table(title, figures))
-    for sentence in said:
-        console.print(f"- {sentence}", highlight=False)
     if json_path is not None:
         report.write(json_path, about, figures, said)
+    console.print(report.table(title, figures))
+    for sentence in said:
+        console.print(f"- {sentence}", highlight=False, markup=False)
     return figures
 
 
-def _app(subject: task.Task, runs: int, seconds: float, tell: Callable[[str], None]) -> float | None:
-    tell("benchmark_app")
-    try:
-        return statistics.median(benchmark_app.rate(subject, seconds) for _ in range(runs))
-    except ContenderError as error:
-        tell(str(error))
-        return None
+def _app(subject: task.Task, runs: int, seconds: float) -> float:
+    return statistics.median(benchmark_app.rate(subject, seconds) for _ in range(runs))

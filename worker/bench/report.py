@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.table import Table
 
-from worker.bench.sentences import Figures
+from worker.bench.figures import Figures
 from worker.bench.summary import Line
 
 

@@ -5,14 +5,12 @@ than those between the limit and a second process of it.
 """
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from worker import cpu
-from worker.bench.anatomy import Anatomy
+from worker.bench.figures import Figures
 from worker.bench.fleet import BATCH, BATCHES, ONE_WORKER, PER_CORE
 from worker.bench.inprocess import LIMIT
-from worker.bench.summary import LEAST_ROUNDS, Line, doubt
+from worker.bench.summary import LEAST_ROUNDS, doubt
 
 #: From this part of all cores on, the processor is what limits.
 BUSY = 0.9
@@ -22,47 +20,6 @@ DISTURBING = 0.1
 
 #: Part of an image's CPU time that is worth another way of sending.
 WORTH_SAVING = 0.05
-
-#: Least part by which two figures differ, however quiet the machine.
-LEAST_DIFFERENCE = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """All that was measured.
-
-    Attributes:
-        cores: that inference may use.
-        why_cores: why so many.
-        anatomy: of one image.
-        lines: by contender.
-        benchmark_app: images/s, or None.
-        allowed: CPUs that processes may run on here; there may be more of them than ``cores``.
-        told: settings that the fleet went by and the limit does not know.
-        left_out: contenders that failed, and why.
-    """
-
-    cores: int
-    why_cores: str
-    anatomy: Anatomy
-    lines: Mapping[str, Line]
-    benchmark_app: float | None
-    allowed: int = 0
-    told: Mapping[str, str] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> Line | None:
-        return self.lines.get(name)
-
-    @property
-    def noise(self) -> float:
-        """How far the limit's second process was off the first, in the median; or a little, if that was less."""
-        off = [abs(ratio - 1) for ratio in self.lines[LIMIT].ratios] if LIMIT in self.lines else []
-        return max(LEAST_DIFFERENCE, statistics.median(off) if off else 0.0)
-
-    def disturbing(self, line: Line) -> float:
-        """Cores that others kept busy, but for those that the bench may not use, which stand free for them."""
-        return max(0.0, line.others - max(0, self.allowed - self.cores))
 
 
 def explain(figures: Figures) -> list[str]:
@@ -74,7 +31,10 @@ def explain(figures: Figures) -> list[str]:
 
 
 def _left_out(figures: Figures) -> list[str]:
-    return [f"Left out: {name}. {why}" for name, why in figures.left_out.items()]
+    return [
+        f"Left out{' after some rounds' if figures[name] else ''}: {name}. {why}"
+        for name, why in figures.left_out.items()
+    ]
 
 
 def _image(figures: Figures) -> list[str]:
@@ -104,7 +64,7 @@ def _host(figures: Figures) -> list[str]:
     if limit.busy >= BUSY * figures.cores:
         said = f"The processor limits this host: at {at}, the limit has {used} busy. More comes only from "
         if figures.allowed > figures.cores:
-            said += f"using more of the {figures.allowed} CPUs that processes may run on here, or from "
+            said += f"a larger part of the {figures.allowed} CPUs here (quota, FLEET_THREADS) or from "
         else:
             said += "more cores or from "
         said += "less work an image (smaller photos or input)."
@@ -116,8 +76,8 @@ def _host(figures: Figures) -> list[str]:
         )
     else:
         said = (
-            f"The cores are not full at the limit of {at}: it has {used} busy. Something else holds it back, such as "
-            "waiting for one another."
+            f"The cores are not full at the limit of {at}: it has {used} busy. Something else holds it back, such as a "
+            "quota of less than whole cores, or waiting for one another."
         )
     return [said]
 
@@ -160,9 +120,9 @@ def _submission(figures: Figures) -> list[str]:
     if figures.cores > 1:
         decoding = parts.decode_ms / (parts.decode_ms + parts.all_cores_ms)
         most = decoding + (1 - decoding) * figures.cores
-        why += f" Its one thread decodes for {decoding:.0%} of its time, in which inference waits"
-        if one.busy > most + 0.1:
-            why += f"; that it keeps more than {_cores(most)} busy all the same is not work on images"
+        why += f" The synchronous one decodes, with one thread, for {decoding:.0%} of its time, and inference waits"
+        if one.busy > 1.1 * most:
+            why += f"; by these parts alone that would be {_cores(most)}"
         why += "."
     return [first, why]
 
@@ -209,7 +169,7 @@ def _precision(figures: Figures) -> list[str]:
             )
         ]
     if parts.precision == "f32":
-        return ["The network runs in 32-bit floats: this processor offers OpenVINO nothing shorter."]
+        return ["The network runs in 32-bit floats, OpenVINO's own choice for it on this processor."]
     times = parts.f32_ms / parts.one_core_ms
     said = (
         f"The network runs in {parts.precision}; 32-bit floats (FLEET_PRECISION=f32) would cost {parts.f32_ms:.2f} ms "
@@ -225,7 +185,7 @@ def _arrangement(figures: Figures) -> list[str]:
         itself = [1.0] * len(limits.ratios)
         told = cpu.arrangement(itself, limits.ratios, cores, for_workers=False, noise=noise)
         said.append(f"Without a queue: {told}")
-    if (one := figures[ONE_WORKER]) and fleets:
+    if (one := figures[ONE_WORKER]) and fleets and not {"FLEET_STREAMS", "FLEET_HINT"} & figures.told.keys():
         said.append(f"In the fleet: {cpu.arrangement(one.ratios, fleets.ratios, cores, noise=noise)}")
     return said
 
@@ -244,7 +204,7 @@ def _fleet(figures: Figures) -> list[str]:
     parts = ", ".join(f"{role} {spent:.2f} ms" for role, spent in sorted(one.cpu_ms.items()))
     more, added = one.more_cpu_ms, one.more_p50_ms
     price = f"{abs(more):.2f} ms {'more' if more >= 0 else 'less'} than the limit in the same seconds"
-    if doubtful := doubt([each / one.total_ms for each in one.more_ms], figures.noise):
+    if doubtful := doubt([each / one.total_ms for each in one.more_ms], figures.cpu_noise):
         price += f", {doubtful}"
     elif more > 0 and not figures.told:
         price += ", the price of a durable queue"
@@ -267,16 +227,21 @@ def _batches(figures: Figures) -> list[str]:
         f"measured by the limit, an image costs {abs(part) * one.total_ms:.2f} ms {'less' if part >= 0 else 'more'} "
         "of CPU"
     )
-    is_faster = not doubt(batches.gains_on(one), figures.noise)
-    if is_faster:
+    saving_doubt = doubt(saved, max(WORTH_SAVING, figures.cpu_noise))
+    is_other_rate = not doubt(batches.gains_on(one), figures.noise)
+    if is_other_rate:
         costs += f", and there were {times:.2f} times as many images/s"
-    if not (doubtful := doubt(saved, WORTH_SAVING)) and not (part > 0 and is_faster and times < 1):
-        if part > 0:
-            return [f"Batches are worth it for this network, client.map(..., batch={BATCH}): {costs}."]
-        return [f"Batches do not pay for this network: {costs}."]
-    if doubtful and (len(saved) < LEAST_ROUNDS or abs(part) >= WORTH_SAVING):
-        return [f"With batches, {costs}, {doubtful}."]
-    return [f"Batches change little for this network: {costs}."]
+    if len(saved) < LEAST_ROUNDS or (abs(part) >= WORTH_SAVING and saving_doubt and not is_other_rate):
+        said = f"With batches, {costs}, {saving_doubt}."
+    elif not saving_doubt and part > 0 and not (is_other_rate and times < 1):
+        said = f"Batches are worth it for this network, client.map(..., batch={BATCH}): {costs}."
+    elif not saving_doubt and part < 0 and not (is_other_rate and times > 1):
+        said = f"Batches do not pay for this network: {costs}."
+    elif is_other_rate:
+        said = f"With batches, {costs}: try both with what you send."
+    else:
+        said = f"Batches change little for this network: {costs}."
+    return [said]
 
 
 def _workers(figures: Figures) -> list[str]:

@@ -99,12 +99,17 @@ def test_a_turn_and_each_piece_have_all_photos_equally_often() -> None:
         assert all(turn.images == sum(pieces) and len(turn.own.alone_s) % 7 == 0 for turn in turns)
 
 
-def test_a_process_of_several_serves_all_photos() -> None:
-    """Given images for two processes, then each has all photos equally often, and of the rest every other one."""
-    photos = [b"a", b"b", b"c"]
-    assert child._share(photos, 13, 0, 2) == [b"a", b"b", b"c"] * 2 + [b"a"]
-    assert child._share(photos, 13, 1, 2) == [b"a", b"b", b"c"] * 2
-    assert child._share(photos, 1, 1, 2) == []
+def test_each_of_several_processes_serves_all_photos() -> None:
+    """Given images for some processes, then each has all photos as often, or once more, and together all images."""
+    photos = [b"a", b"b", b"c", b"d"]
+    assert child._share(photos, 13, 0, 2) == [*photos, b"a", b"b", b"c"]
+    assert child._share(photos, 13, 1, 2) == [b"c", b"d", b"a", b"b", b"c", b"d"]
+    for step, count in ((8, 28), (64, 252), (3, 2)):
+        shares = [child._share(photos, count, first, step) for first in range(step)]
+        assert sum(map(len, shares)) == count
+        for share in shares:
+            often = [share.count(photo) for photo in photos]
+            assert max(often) - min(often) <= 1
 
 
 def test_who_fails_is_left_out_and_told_of() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 from worker import cpu
 from worker.bench.anatomy import Anatomy
 from worker.bench.contender import Kind
+from worker.bench.figures import Figures
 from worker.bench.fleet import BATCHES, ONE_WORKER
 from worker.bench.inprocess import LIMIT
-from worker.bench.sentences import Figures, explain
+from worker.bench.sentences import explain
 from worker.bench.summary import Line
 
 PARTS = Anatomy(
@@ -43,7 +44,7 @@ def said(*lines: Line, cores: int = 2, parts: Anatomy = PARTS, **more: Any) -> s
 def test_the_processor_is_the_limit_only_when_its_cores_are_busy() -> None:
     """Given a limit with busy cores, idle cores, and cores that others use, then each is told apart."""
     assert "The processor limits this host: at 160 images/s" in said(line(LIMIT, 1.6, busy=1.95))
-    assert "More comes only from using more of the 4 CPUs" in said(line(LIMIT, 1.6, busy=1.95), allowed=4)
+    assert "More comes only from a larger part of the 4 CPUs" in said(line(LIMIT, 1.6, busy=1.95), allowed=4)
     assert "The cores are not full" in said(line(LIMIT, 0.8, busy=1.0))
     shared = said(line(LIMIT, 0.8, busy=1.0, others=0.95))
     assert "with all cores it would be about 167" in shared
@@ -91,6 +92,8 @@ def test_batches_are_judged_by_cpu_time() -> None:
     assert "in too few rounds to tell" in said(
         line(ONE_WORKER, 1.0, worker_ms=14.0), line(BATCHES, 1.0, worker_ms=12.0)
     )
+    slower = said(line(ONE_WORKER, *even, worker_ms=14.0), line(BATCHES, 0.7, 0.7, 0.7, worker_ms=10.0))
+    assert "With batches, measured by the limit, an image costs 4.00 ms less of CPU, and there were 0.70" in slower
     torn = dataclasses.replace(line(BATCHES, *even, worker_ms=12.0), more_ms=(0.0, 0.0, 4.0))
     assert "less of CPU, which these rounds do not tell" in said(one, torn)
 
@@ -100,6 +103,10 @@ def test_the_price_of_the_queue_is_told_only_where_there_is_one() -> None:
     dear, cheap = (line(ONE_WORKER, 1.0, 1.0, 1.0, worker_ms=spent) for spent in (14.0, 11.0))
     assert "2.00 ms more than the limit in the same seconds, the price" in said(dear)
     assert "1.00 ms less than the limit in the same seconds." in said(cheap)
+    torn = dataclasses.replace(line(LIMIT, 1.1, 0.9, 1.1), more_ms=(0.0, 0.0, 0.0))
+    assert "the price of a durable queue" in said(dear, torn)
+    torn = dataclasses.replace(torn, more_ms=(3.0, -3.0, 3.0))
+    assert "which these rounds do not tell from noise" in said(dear, torn)
     once = said(line(ONE_WORKER, 1.0, worker_ms=14.0))
     assert "2.00 ms more than the limit in the same seconds, in too few rounds to tell that from noise" in once
     with_settings = said(dear, told={"FLEET_STREAMS": "1"})
@@ -127,12 +134,15 @@ def test_one_core_and_full_precision_have_sentences_of_their_own() -> None:
 def test_the_synchronous_server_is_explained_by_its_own_figures() -> None:
     """Given a server that keeps as many cores busy as its parts say, and more, then only the latter is wondered at."""
     sync, many = line("synchronous", *(1.0,) * 5, busy=1.6), line("asynchronous", *(1.3,) * 5)
-    assert "decodes for 38% of its time, in which inference waits." in said(sync, many)
+    assert "decodes, with one thread, for 38% of its time, and inference waits." in said(sync, many)
     spinning = dataclasses.replace(sync, busy=2.0)
-    assert "keeps more than 1.6 cores busy all the same is not work on images" in said(spinning, many)
-    assert "decodes for" not in said(sync, many, cores=1)
+    assert "by these parts alone that would be 1.6 cores." in said(spinning, many)
+    assert "one decodes" not in said(sync, many, cores=1)
 
 
 def test_who_was_left_out_is_said() -> None:
     """Given a contender that failed, then the reader learns of it."""
-    assert "Left out: mosec. It did not start." in said(left_out={"mosec": "It did not start."})
+    why = {"mosec": "It did not start.", "asynchronous": "It broke."}
+    text = said(line("asynchronous", 1.0), left_out=why)
+    assert "Left out: mosec. It did not start." in text
+    assert "Left out after some rounds: asynchronous. It broke." in text
