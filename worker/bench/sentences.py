@@ -152,7 +152,7 @@ def _waiting(figures: Figures) -> list[str]:
         f"{four.times(many):.2f} times the asynchronous one."
     )
     if doubtful := doubt(four.gains_on(one), figures.noise):
-        said = f"{said[:-1]}; the former {doubtful.removeprefix('which ')}."
+        said += f" The former is a difference {doubtful}."
     elif four.times(one) > 1 and requests == 1:
         said += " What they gain is that one thread decodes while another waits."
     return [f"{said} OpenVINO's default here is to run {requests} at a time."]

@@ -63,6 +63,8 @@ def test_a_gain_is_claimed_when_nearly_all_rounds_show_it() -> None:
     assert "does 1.01 times what the synchronous server does, which these" in said(sync, small)
     loud = line(LIMIT, 1.3, 0.75, 1.25, 0.7, 1.3)
     assert "does 1.20 times what the synchronous server does, which these" in said(sync, clear, loud)
+    waiting = line("start and wait, 4 threads", 1.1, 1.1, 1.1, 0.9, 0.9)
+    assert "The former is a difference which these rounds do not tell from noise." in said(sync, clear, waiting)
     assert "does 2.00 times what the synchronous server does, in too few rounds" in said(
         line("synchronous", 1.0), line("asynchronous", 2.0)
     )
