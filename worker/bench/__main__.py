@@ -143,7 +143,7 @@ def find(folder: Path, chosen: settings.Settings, count: int | None, say: Callab
     known = [path for path in paths if path.suffix.lower() in _KINDS and path.is_file()]
     most, photos = min(MOST_PHOTOS, count or MOST_PHOTOS), list[Path]()
     limits = decode.Limits(chosen.max_image_bytes, chosen.max_pixels)
-    for path in _spread(known):
+    for path in _spread(known, most):
         if len(photos) == most:
             say(f"{most} of the {len(known):,} photos are served, from all parts of the list")
             break
@@ -167,16 +167,11 @@ def _problem_of(path: Path, limits: decode.Limits) -> str:
     return ""
 
 
-def _spread(paths: Sequence[Path]) -> Iterator[Path]:
-    """Give all paths, the first few from all parts of the list: halves, quarters, eighths."""
-    steps = 1 << max(0, len(paths) - 1).bit_length()
-    seen = set[int]()
-    while steps:
-        for place in range(0, len(paths), steps):
-            if place not in seen:
-                seen.add(place)
-                yield paths[place]
-        steps //= 2
+def _spread(paths: Sequence[Path], most: int) -> Iterator[Path]:
+    """Give all paths, and first ``most`` of them at equal distances."""
+    first = {number * len(paths) // most for number in range(most)} if len(paths) > most else set(range(len(paths)))
+    yield from (paths[place] for place in sorted(first))
+    yield from (path for place, path in enumerate(paths) if place not in first)
 
 
 def samples() -> tuple[Path, ...]:
