@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytest
 
-from worker.bench import child, runner, summary
+from worker.bench import child, cost, runner, summary
 from worker.bench.contender import ContenderError, Kind
 from worker.bench.cost import Cost
 from worker.bench.engine import Answer
@@ -176,3 +176,27 @@ def test_a_contender_with_other_boxes_is_refused() -> None:
     for found in ([], [[0, 0.9, 60.0, 10.0, 160.0, 110.0]], [[1, 0.9, 10.0, 10.0, 110.0, 110.0]]):
         with pytest.raises(ContenderError, match=r"On one\.jpg"):
             runner.check(task, [found, []], wanted)
+
+
+@pytest.mark.parametrize(
+    ("online", "ours", "busy_s"),
+    [([0, 1, 2, 3], {1, 3}, 20.0 + 40.0), ([0, 2, 3], {2, 3}, 100.0)],
+)
+def test_only_cpus_that_may_be_used_count(
+    monkeypatch: pytest.MonkeyPatch, online: list[int], ours: set[int], busy_s: float
+) -> None:
+    """Given two CPUs of four, then theirs counts; where one is offline, a place is no number, and all count."""
+    times = {number: SimpleTimes(user=10.0 * (number + 1), idle=500.0) for number in online}
+    monkeypatch.setattr(cost, "allowed", lambda: ours)
+    monkeypatch.setattr(cost.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(
+        cost.psutil, "cpu_times", lambda percpu=False: list(times.values()) if percpu else SimpleTimes(100.0, 900.0)
+    )
+    assert cost._host_s() == busy_s
+
+
+class SimpleTimes(NamedTuple):
+    """What psutil says of a CPU."""
+
+    user: float
+    idle: float
