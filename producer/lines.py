@@ -10,13 +10,10 @@ Mirrors redis-py 8 ``redis.connection`` (``AbstractConnection``, ``Connection._s
 ``redis.client.Pipeline``.
 """
 
-import _socket
 import contextlib
 import queue
 import socket
 import ssl
-import struct
-import sys
 import threading
 import time
 import weakref
@@ -32,6 +29,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from producer import kernel
 from producer.scripts import Command
 
 #: A connection that was not used for so many seconds may have been closed meanwhile, so it is looked at first.
@@ -39,6 +37,9 @@ LOOK_AFTER_S = 0.1
 
 #: From this size on a value is sent from where it is, and not copied.
 LARGE_BYTES = 16 * 1024
+
+#: What goes out as it is. A tuple: ``str | bytes`` would be made anew for each word.
+_TEXTS = (str, bytes)
 
 #: Pieces that one system call sends, of which Linux takes 1024.
 MOST_PIECES = 512
@@ -164,7 +165,7 @@ class _Line:
             connection.disconnect()
         if connection._sock is None:  # noqa: SLF001 - at first, and after a failure
             connection.connect()
-            _wait_in_the_kernel(connection._sock, connection.socket_timeout)  # noqa: SLF001
+            kernel.wait_there(connection._sock, connection.socket_timeout)  # noqa: SLF001
         self.used_at = now
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
@@ -197,12 +198,13 @@ class _Line:
         pieces: list[bytes] = []
         small: list[bytes] = []
         for command in commands:
-            if all(len(word) < LARGE_BYTES for word in command if isinstance(word, bytes)):
-                small.append(hiredis.pack_command(_as_texts(command)))  # type: ignore[arg-type] # its stub knows one word
+            words = _as_texts(command)
+            if max(map(len, words)) < LARGE_BYTES:
+                small.append(hiredis.pack_command(words))  # type: ignore[arg-type] # its stub knows one word
                 continue
-            small.append(b"*%d\r\n" % len(command))
-            for word in command:
-                data = word if isinstance(word, bytes) else str(word).encode()
+            small.append(b"*%d\r\n" % len(words))
+            for word in words:
+                data = word if isinstance(word, bytes) else word.encode()
                 small.append(b"$%d\r\n" % len(data))
                 if len(data) < LARGE_BYTES:
                     small.append(data)
@@ -220,9 +222,9 @@ class _Line:
             return error.with_traceback(None)  # whose frames hold the replies, and so the error itself
 
 
-def _as_texts(command: Command) -> Command:
+def _as_texts(command: Command) -> tuple[str | bytes, ...]:
     """Write numbers out: hiredis 3.5 has Python do it, and crashes when a signal's handler raises in that moment."""
-    return tuple([word if isinstance(word, str | bytes) else str(word) for word in command])
+    return tuple([word if isinstance(word, _TEXTS) else str(word) for word in command])
 
 
 def _disconnect(connections: "weakref.WeakSet[Any]", lock: threading.Lock, *_held: object) -> None:
@@ -264,22 +266,3 @@ def _send(own: socket.socket | None, pieces: Sequence[bytes]) -> None:
             sent -= len(left.pop(0))
         if left:
             left[0] = left[0][sent:]
-
-
-def _wait_in_the_kernel(own: socket.socket | None, limit_s: float | None) -> None:
-    """Let the system keep the time limits: Python's own way asks before each call whether the socket is ready.
-
-    A limit that is met then shows as ``BlockingIOError``. It is Python's where the system's has another form, for TLS,
-    which asks again and again, and for sockets of another kind, such as gevent's.
-    """
-    is_plain = isinstance(own, _socket.socket) and not isinstance(own, ssl.SSLSocket)
-    if own is None or not limit_s or not is_plain or sys.platform != "linux":
-        return
-    whole = int(limit_s)
-    limit = struct.pack("ll", whole, int((limit_s - whole) * 1_000_000))
-    try:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-    except OSError:
-        return
-    own.settimeout(None)

@@ -23,6 +23,7 @@ from redis.retry import Retry
 from producer import address
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
+from producer.hearing import Hearing
 from producer.ids import new_client_id
 from producer.lines import Lines
 from producer.reading import MAX_RECONNECT_S, PING, read_loop, tidy
@@ -49,6 +50,8 @@ REPLY_TIMEOUT_S = 6.0
 #: Seconds that a thread waits for one of the connections.
 POOL_TIMEOUT_S = 30.0
 
+_NOT_OPEN = "no pub/sub connection is open"
+
 CLOSED = "The client was closed before the job ended. The job goes on; pick it up with Client().job(job_id)."
 
 
@@ -73,12 +76,13 @@ class Port:
         self._redis = redis
         self._lines = lines
         self._pubsub: PubSub | None = None
+        self._hearing: Hearing | None = None
 
     def __call__(self, effect: Effect) -> Any:
         """Do ``effect`` and return the reply."""
         match effect:
             case Listen(seconds):
-                return self._channel().get_message(timeout=seconds)
+                return self._heard(seconds)
             case Ask(commands, atomic):
                 return self._ask(commands, atomic=atomic)
             case Pause(seconds):
@@ -95,11 +99,16 @@ class Port:
         """Close the pub/sub connection."""
         if self._pubsub is not None:
             self._pubsub.close()
-            self._pubsub = None
+            self._pubsub = self._hearing = None
+
+    def _heard(self, seconds: float) -> Any:
+        if self._hearing is None:
+            raise RuntimeError(_NOT_OPEN)
+        return self._hearing.next(seconds)
 
     def _channel(self) -> PubSub:
         if self._pubsub is None:
-            raise RuntimeError("no pub/sub connection is open")
+            raise RuntimeError(_NOT_OPEN)
         return self._pubsub
 
     def _open(self, pattern: str | None, channels: tuple[str, ...]) -> None:
@@ -107,6 +116,7 @@ class Port:
             self.close()
             self._lines.drop()
         self._pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
+        self._hearing = Hearing(self._pubsub)
         if pattern is not None:
             self._pubsub.psubscribe(pattern)
         if channels:

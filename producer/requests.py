@@ -113,6 +113,8 @@ class Terms:
         Raises:
             InvalidRequest: a value has the wrong type or range.
         """
+        if self.min_score is self.max_detections is self.tile is None:  # as nearly always
+            return Options(model)
         asked = {"min_score": self.min_score, "max_detections": self.max_detections, "tile": self.tile}
         return Options.parse({"model": model, **asked})
 

@@ -1,0 +1,95 @@
+"""What a client hears on its pub/sub connection: every message whole, silence, and the end of the connection."""
+
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from redis import Redis
+from redis.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from producer.hearing import Hearing
+from tests.waiting import eventually
+
+#: Seconds to wait for what is there, or on its way; and for what is not to come.
+LONG_S, SHORT_S = 20.0, 0.05
+
+#: What a server says of a subscription, and a message in two parts.
+SUBSCRIBED = b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n"
+FIRST, SECOND = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhe", b"llo\r\n"
+
+
+@contextlib.contextmanager
+def subscribed(url: str) -> Iterator[PubSub]:
+    """Subscribe to ``news``, as a client does, for the length of the block."""
+    with Redis.from_url(url, socket_timeout=LONG_S, protocol=2, driver_info=None) as redis:
+        pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        pubsub.subscribe("news")
+        yield pubsub
+        pubsub.close()
+
+
+@pytest.fixture
+def pubsub(own_server: str) -> Iterator[PubSub]:
+    """A connection to this test's own server."""
+    with subscribed(own_server) as made:
+        yield made
+
+
+def heard(hearing: Hearing) -> object:
+    """Return the data of the next message."""
+    return eventually(lambda: hearing.next(LONG_S), "the message")["data"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere redis-py waits")
+def test_messages_are_heard_without_redis_py_s_questions(
+    pubsub: PubSub, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given messages one after the other, and large ones, then each is heard whole, and only the kernel waited."""
+    hearing = Hearing(pubsub)
+    assert hearing.next(LONG_S) is None  # that it is subscribed, which redis-py keeps to itself
+    monkeypatch.setattr(PubSub, "get_message", None)
+    told = [b"one", b"x" * 5_000_000, b"three"]
+    for data in told:
+        assert redis.publish("news", data) == 1
+    assert [heard(hearing) for _ in told] == told
+
+
+def test_silence_is_no_message_and_no_error(pubsub: PubSub, redis: Redis) -> None:
+    """Given that nobody says anything, then that is told, again and again, and what is said later is heard."""
+    hearing = Hearing(pubsub)
+    assert hearing.next(LONG_S) is None  # that it is subscribed
+    assert [hearing.next(seconds) for seconds in (SHORT_S, 0.0, SHORT_S)] == [None] * 3
+    redis.publish("news", b"late")
+    assert heard(hearing) == b"late"
+
+
+def test_a_connection_that_is_closed_is_an_error(pubsub: PubSub, redis: Redis) -> None:
+    """Given a server that ends the connection, then that is an error and not silence; a new one is heard again."""
+    hearing = Hearing(pubsub)
+    hearing.next(LONG_S)
+    redis.client_kill_filter(skipme=True)
+    with pytest.raises(RedisConnectionError):
+        hearing.next(LONG_S)
+    pubsub.connection.disconnect()
+    pubsub.subscribe("news")  # connects anew, so on another socket
+    assert eventually(lambda: redis.publish("news", b"again"), "a listener")
+    assert heard(hearing) == b"again"
+
+
+def test_half_a_message_is_none_yet() -> None:
+    """Given a message that comes in two parts, then the first is none, and both are one."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        accepted = threads.submit(server.accept)
+        with (
+            subscribed(f"redis://127.0.0.1:{server.getsockname()[1]}/0") as pubsub,
+            accepted.result(LONG_S)[0] as other,
+        ):
+            hearing = Hearing(pubsub)
+            other.sendall(SUBSCRIBED + FIRST)
+            assert [hearing.next(SHORT_S) for _ in range(3)] == [None] * 3
+            other.sendall(SECOND)
+            assert heard(hearing) == b"hello"
