@@ -5,6 +5,7 @@ are), ``billiard.einfo.ExceptionInfo`` (what it reads of an error).
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -71,6 +72,28 @@ class Job:
     def forget_message(self) -> None:
         """Let no acknowledgement be sent, as if it had been."""
         self.callback.__self__.acknowledged = True
+
+    def tell_accepted(self, tell: Callable[..., Any] | None) -> None:
+        """Tell Celery that the job has a place; that may terminate it at once."""
+        try:
+            if tell is not None:
+                tell(self.pid, time.monotonic())
+        except Exception:
+            logger.exception("job.accept_failed job=%s", self.args[1])
+
+    def tell_end(self, returned: Any, problem: ExceptionInfo | None) -> None:
+        """Tell Celery how the job ended: it acknowledges, sends events, counts."""
+        try:
+            self.note_end()
+            if problem is None and self.callback is not None:
+                self.callback(returned)
+            elif problem is not None and self.error_callback is not None:
+                self.error_callback(problem)
+        except MemoryError:  # Celery passes on a task's own, to end the process; its outcome is stored
+            logger.exception("job.out_of_memory job=%s", self.args[1])
+            self.callback.__self__.acknowledge()
+        except Exception:
+            logger.exception("job.callback_failed job=%s", self.args[1])
 
     def terminate(self, signal: Any = None) -> None:
         """Do nothing: Celery calls this on what ``on_apply`` returned, after ``terminate_job`` did the work."""

@@ -219,7 +219,7 @@ class DetectionPool(Fixed, BasePool):  # type: ignore[misc]
             return job
         self._jobs.take(job)
         try:
-            self._accept(job, accept_callback)
+            job.tell_accepted(accept_callback)
             if job in self._jobs:
                 self._limits.arm(job, timeout_callback, soft_timeout or self.options.get("soft_timeout"), soft=True)
                 self._limits.arm(job, timeout_callback, timeout or self.options.get("timeout"), soft=False)
@@ -237,14 +237,6 @@ class DetectionPool(Fixed, BasePool):  # type: ignore[misc]
         """Stop a job that was revoked with ``terminate=True``; Celery has stored and acknowledged its outcome."""
         if job := self._jobs.get(pid):
             self._limits.give_up(job)
-
-    @staticmethod
-    def _accept(job: Job, tell: Callable[..., Any] | None) -> None:
-        try:
-            if tell is not None:
-                tell(job.pid, time.monotonic())  # may terminate the job at once
-        except Exception:
-            logger.exception("job.accept_failed job=%s", job.args[1])
 
     def _begin(self, job: Job) -> None:
         begin = getattr(job.task, "begin", None)
@@ -269,26 +261,15 @@ class DetectionPool(Fixed, BasePool):  # type: ignore[misc]
             self._finishing.let_wait(self._hub, TOGETHER_OF_SEVERAL_S if self._jobs.is_mixed else TOGETHER_S)
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
-        """Tell Celery how the job ended: acknowledge, send events, count."""
-        if job not in self._jobs:
-            unwind(problem if problem is not None else returned[1])
-            return
-        try:
-            job.note_end()
-            if problem is None and job.callback is not None:
-                if job.future is not None and not returned[0]:  # the tracer's (failed, value, runtime)
-                    self._signs.answered()
-                job.callback(returned)
-            elif problem is not None and job.error_callback is not None:
-                job.error_callback(problem)
-        except MemoryError:  # Celery passes on a task's own, to end the process; its outcome is stored
-            logger.exception("job.out_of_memory job=%s", job.args[1])
-            job.callback.__self__.acknowledge()
-        except Exception:
-            logger.exception("job.callback_failed job=%s", job.args[1])
-        finally:
-            self._limits.forget(job)
-            unwind(problem if problem is not None else returned[1])
+        """Tell Celery how the job ended, unless it was given up, and forget it."""
+        if job in self._jobs:
+            if problem is None and job.future is not None and not returned[0]:  # the tracer's (failed, value, runtime)
+                self._signs.answered()
+            try:
+                job.tell_end(returned, problem)
+            finally:
+                self._limits.forget(job)
+        unwind(problem if problem is not None else returned[1])
 
     # ---------------------------------------------------------------------------------------------- any thread
 

@@ -11,6 +11,9 @@ from producer.errors import InternalError, UnsupportedVersion
 from producer.wire.kinds import is_int, real, text, whole
 from producer.wire.names import MAX_DETECTIONS, VERSION
 
+#: A tuple: ``list | tuple`` would be made anew for each list of a result.
+_LISTS = (list, tuple)
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:
@@ -118,6 +121,6 @@ def _point(raw: object) -> tuple[float, float]:
 
 
 def _items(raw: object, most: int) -> Sequence[Any]:
-    if not isinstance(raw, list | tuple) or len(raw) > most:
+    if not isinstance(raw, _LISTS) or len(raw) > most:
         raise TypeError(f"expected a list of at most {most}")
     return raw
