@@ -22,6 +22,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from producer import AsyncClient, Client, Unreachable, dead
 from producer.replay import replay
 from producer.status import read_status
+from tests.integration.forbidden import TO_ALL, TO_FLOWER, TO_PRODUCERS
 from tests.integration.guarded import PASSWORD, USERS, Guarded, guarded_server
 from tests.integration.kit import QUEUE, ROOT, USER_TASKS, Worker, faces, small_picture, spawn
 from tests.waiting import eventually
@@ -133,43 +134,7 @@ def test_the_operator_is_refused_nothing(guarded: Guarded, worker: Worker, as_us
     assert guarded.refused() == set()
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "SCAN 0",
-        "KEYS *",
-        "RANDOMKEY",
-        "GET fleet:blob:secret",
-        "GETRANGE fleet:blob:secret 0 9",
-        "SET fleet:blob:secret x GET",
-        "COPY fleet:blob:secret celery-task-meta-mine",
-        "RENAME fleet:blob:secret celery-task-meta-mine",
-        "DUMP fleet:blob:secret",
-        "GETDEL fleet:blob:secret",
-        "SORT fleet:ledger:detect.x BY nosort GET fleet:blob:*",
-        "LRANGE detect.x 0 -1",
-        "BRPOP detect.x 1",
-        "HGETALL fleet:jobs",
-        "HGETALL unacked",
-        "ZRANGE fleet:ledger:detect.x 0 -1",
-        "SUBSCRIBE /0.celeryev/task.multi",
-        "SUBSCRIBE /0.celery.pidbox",
-        "PSUBSCRIBE *",
-        "PSUBSCRIBE celery-task-meta-?*",
-        "PUBLISH celery-task-meta-somebody x",
-        "SETEX celery-task-meta-somebody 9 x",
-        "LPUSH fleet x",
-        "SET elsewhere x",
-        "HSET fleet:models centerface x",
-        "HSET fleet:versions centerface x",
-        "SET fleet:versions:changing:centerface x",
-        "ZADD fleet:dead 1 x",
-        "LPOS detect.x x",
-        "HGETALL fleet:sizes",
-        "SCRIPT FLUSH",
-        "SCRIPT KILL",
-    ],
-)
+@pytest.mark.parametrize("command", TO_PRODUCERS)
 def test_a_producer_reads_nothing_of_others_and_writes_only_its_own(
     guarded: Guarded, as_user: Any, command: str
 ) -> None:
@@ -191,52 +156,14 @@ def test_a_producers_script_may_do_no_more_than_the_producer(guarded: Guarded, a
 
 
 @pytest.mark.parametrize("user", [*USERS, "health"])
-@pytest.mark.parametrize(
-    "command",
-    [
-        "CONFIG GET *",
-        "CONFIG SET maxmemory 1",
-        "ACL LIST",
-        "ACL SETUSER worker on",
-        "CLIENT LIST",
-        "CLIENT KILL TYPE normal",
-        "CLIENT UNBLOCK 1",
-        "CLIENT PAUSE 1",
-        "CLIENT NO-EVICT on",
-        "CLIENT TRACKING on BCAST",
-        "FLUSHALL",
-        "FLUSHDB",
-        "SWAPDB 0 1",
-        "SCAN 0",
-        "KEYS *",
-        "MONITOR",
-        "MODULE LIST",
-        "FUNCTION LIST",
-        "REPLICAOF 10.0.0.1 6379",
-        "SLOWLOG GET",
-        "BGSAVE",
-        "SHUTDOWN NOSAVE",
-        "SCRIPT FLUSH",
-    ],
-)
+@pytest.mark.parametrize("command", TO_ALL)
 def test_no_user_is_an_administrator(guarded: Guarded, as_user: Any, user: str, command: str) -> None:
     """Given any of the fleet's passwords, then Redis itself cannot be changed or looked through with it."""
     with pytest.raises(NoPermissionError):
         as_user(user).execute_command(*command.split())
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "GET fleet:blob:secret",
-        "HGETALL fleet:jobs",
-        "HGETALL unacked",
-        "LRANGE detect.x 0 -1",
-        "LPUSH detect.x x",
-        "GET celery-task-meta-somebody",
-        "SUBSCRIBE celery-task-meta-somebody",
-    ],
-)
+@pytest.mark.parametrize("command", TO_FLOWER)
 def test_flower_sees_neither_images_nor_results_and_sends_no_job(as_user: Any, command: str) -> None:
     """Given the password of the one service that people reach with a browser, then it is worth little."""
     with pytest.raises(NoPermissionError):

@@ -1,7 +1,7 @@
 """What one image costs, apart: decoding, the network on one core and on all, and in 32-bit floats.
 
-Stage: before the contenders run; :mod:`worker.bench.sentences` explains their figures with it. In a process of its own:
-``python -m worker.bench.anatomy TASK SECONDS`` prints JSON.
+Stage: before the contenders run, and after; :mod:`worker.bench.sentences` explains their figures with it. In a process
+of its own: ``python -m worker.bench.anatomy TASK SECONDS`` prints JSON.
 """
 
 import json
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TypeAlias
 
 from worker.bench import task
@@ -62,6 +62,11 @@ class Anatomy:
     def total_ms(self) -> float:
         """CPU milliseconds that an image costs at least: decode and network, each on one core."""
         return self.decode_ms + self.one_core_ms
+
+    def best(self, other: "Anatomy") -> "Anatomy":
+        """Give the shorter of each time: a machine may be slow for the whole of one measurement."""
+        times = [field.name for field in fields(self) if field.name.endswith("_ms")]
+        return replace(self, **{name: min(getattr(self, name), getattr(other, name)) for name in times})
 
 
 def measure(subject: Task, seconds: float = EACH_S) -> Anatomy:

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.worker.test_bench_sentences import PARTS, said
-from worker.bench import anatomy
+from worker.bench import anatomy, measure
+from worker.bench.contender import ContenderError
 
 
 class Machine:
@@ -55,3 +56,33 @@ def test_floats_that_are_as_fast_are_said_to_cost_nothing() -> None:
     assert "2.00 times as much, for boxes that are exact to rounding." in said(parts=PARTS)
     faster = dataclasses.replace(PARTS, f32_ms=8.1)
     assert "0.90 times as much, for boxes that are exact to rounding: they cost nothing here." in said(parts=faster)
+
+
+def test_cores_that_are_more_than_their_number_bound_nothing() -> None:
+    """Given all cores more than so many times as fast as one, then no most gain of streams is claimed from that."""
+    assert "1.80 times as fast. A stream per core can gain at most 1.11 times" in said(parts=PARTS)
+    odd = said(parts=dataclasses.replace(PARTS, one_core_ms=11.0))
+    assert "2.20 times as fast, more than the cores are: by their caches, or because the machine changed" in odd
+    assert "at most" not in odd
+
+
+def test_what_an_image_costs_is_the_best_of_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a machine that was slow for the whole of one measurement, then each time is that of its better one."""
+    later = dataclasses.replace(PARTS, decode_ms=4.0, one_core_ms=8.0, f32_ms=12.0, free_ms=8.0)
+    monkeypatch.setattr(anatomy, "measure", lambda *_: later)
+    told: list[str] = []
+    best = measure._once_more(None, PARTS, 1.0, told.append)
+    assert best == dataclasses.replace(PARTS, one_core_ms=8.0, f32_ms=12.0, free_ms=8.0)
+    assert told == ["what an image costs, apart, once more"]
+
+
+def test_a_bench_does_not_lose_its_rounds_to_a_last_measurement_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given that the second look at an image's cost fails, then that is told, and the first one holds."""
+
+    def fail(*_: object) -> None:
+        raise ContenderError("no more memory")
+
+    monkeypatch.setattr(anatomy, "measure", fail)
+    told: list[str] = []
+    assert measure._once_more(None, PARTS, 1.0, told.append) is PARTS
+    assert told[-1] == "no more memory"
