@@ -28,7 +28,7 @@ class Hearing:
         self._quick: Any = None  # the socket that waits in the kernel
 
     def next(self, seconds: float) -> dict[str, Any] | None:
-        """Wait up to ``seconds`` for a message; None when there was none, or only a part of one.
+        """Wait up to ``seconds`` for the next bytes of a message; None when there was none, or only a part of one.
 
         Raises:
             redis.exceptions.ConnectionError: the connection is lost.
@@ -44,13 +44,13 @@ class Hearing:
             if isinstance(error.__context__, BlockingIOError):
                 return None
             raise
-        heard: dict[str, Any] | None = self._pubsub.handle_message(said)  # type: ignore[no-untyped-call]
+        heard: dict[str, Any] | None = self._pubsub.handle_message(said) if said else None  # type: ignore[no-untyped-call]
         return heard
 
     def _waits_in_the_kernel(self, connection: Any) -> bool:
-        """Tell whether the socket does, which may be another than the last time."""
+        """Tell whether the socket does, which may be another than the last time, or have a limit of Python's again."""
         own = getattr(connection, "_sock", None)
-        if own is not self._quick or own is None:
+        if own is None or own is not self._quick or own.gettimeout() is not None:
             quick = own is not None and kernel.wait_there(own, connection.socket_timeout)
             self._quick = own if quick else None
         return self._quick is not None

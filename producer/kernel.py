@@ -1,16 +1,21 @@
 """Time limits of sockets that the system itself keeps: Python's own way asks before each call whether one is ready.
 
 Stage: under :mod:`producer.lines` and :mod:`producer.hearing`. Each system call lets go of the GIL, which then has to
-be won again. A limit that is met shows as ``BlockingIOError``.
+be won again. A limit that is met shows as ``BlockingIOError``. After each signal that comes to the waiting thread it
+begins anew, so who waits again and again leaves signals to others (:func:`take_no_signals`).
 """
 
 import _socket
+import signal
 import socket
 import ssl
 import struct
 import sys
 
 _SECONDS = struct.Struct("ll")
+
+#: Signals that are the thread's own doing, and are to be seen where it happened.
+_OWN = {signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 
 
 def wait_there(own: socket.socket | None, limit_s: float | None) -> bool:
@@ -36,6 +41,11 @@ def limit_receiving(own: socket.socket, limit_s: float) -> None:
     own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _packed(limit_s))
 
 
+def take_no_signals() -> None:
+    """Leave signals to the process's other threads, where the system has a choice. For the whole life of a thread."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _OWN - {signal.SIGBUS})
+
+
 def _packed(seconds: float) -> bytes:
-    whole = int(seconds)
-    return _SECONDS.pack(whole, int((seconds - whole) * 1_000_000))
+    return _SECONDS.pack(*divmod(max(1, round(seconds * 1_000_000)), 1_000_000))  # 0 would be no limit at all

@@ -20,7 +20,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from producer import address
+from producer import address, kernel
 from producer.dispatch import Dispatch, Rules
 from producer.errors import InvalidRequest, Unreachable
 from producer.hearing import Hearing
@@ -200,6 +200,7 @@ class Link:
                     self._thread.start()
 
     def _read(self) -> None:
+        kernel.take_no_signals()
         port = Port(self._redis, self._lines)
         while not self.waiting.closed:
             try:

@@ -108,10 +108,10 @@ class Terms:
             _check_idempotency_key(self.idempotency_key)
 
     def options(self, model: str | None) -> Options:
-        """Give what the task is asked for.
+        """Give what the task is asked for; ``model`` is a name that was checked, or None.
 
         Raises:
-            InvalidRequest: a value has the wrong type or range.
+            InvalidRequest: another value has the wrong type or range.
         """
         if self.min_score is self.max_detections is self.tile is None:  # as nearly always
             return Options(model)

@@ -262,14 +262,16 @@ class DetectionPool(Fixed, BasePool):  # type: ignore[misc]
 
     def _finish(self, job: Job, returned: Any, problem: ExceptionInfo | None) -> None:
         """Tell Celery how the job ended, unless it was given up, and forget it."""
-        if job in self._jobs:
-            if problem is None and job.future is not None and not returned[0]:  # the tracer's (failed, value, runtime)
-                self._signs.answered()
-            try:
-                job.tell_end(returned, problem)
-            finally:
-                self._limits.forget(job)
-        unwind(problem if problem is not None else returned[1])
+        try:
+            if job in self._jobs:
+                if problem is None and job.future is not None and not returned[0]:  # the tracer's (failed, value, ...)
+                    self._signs.answered()
+                try:
+                    job.tell_end(returned, problem)
+                finally:
+                    self._limits.forget(job)
+        finally:
+            unwind(problem if problem is not None else returned[1])
 
     # ---------------------------------------------------------------------------------------------- any thread
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from redis import Redis
 from redis.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from producer import kernel
 from producer.hearing import Hearing
 from tests.waiting import eventually
 
@@ -80,16 +82,76 @@ def test_a_connection_that_is_closed_is_an_error(pubsub: PubSub, redis: Redis) -
     assert heard(hearing) == b"again"
 
 
-def test_half_a_message_is_none_yet() -> None:
-    """Given a message that comes in two parts, then the first is none, and both are one."""
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere redis-py waits")
+def test_a_time_limit_that_somebody_set_meanwhile_is_not_waited_for(pubsub: PubSub, redis: Redis) -> None:
+    """Given a socket whose limit redis-py changes, as it may when a server is maintained, then waits are as asked."""
+    hearing = Hearing(pubsub)
+    hearing.next(LONG_S)
+    pubsub.connection._sock.settimeout(LONG_S)
+    assert hearing.next(SHORT_S) is None
+    redis.publish("news", b"now")
+    assert heard(hearing) == b"now"
+
+
+@pytest.fixture
+def bare() -> Iterator[tuple[Hearing, socket.socket]]:
+    """What hears, and the other end of its connection."""
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
         accepted = threads.submit(server.accept)
-        with (
-            subscribed(f"redis://127.0.0.1:{server.getsockname()[1]}/0") as pubsub,
-            accepted.result(LONG_S)[0] as other,
-        ):
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        with subscribed(url) as pubsub, accepted.result(LONG_S)[0] as other:
+            other.sendall(SUBSCRIBED)
             hearing = Hearing(pubsub)
-            other.sendall(SUBSCRIBED + FIRST)
-            assert [hearing.next(SHORT_S) for _ in range(3)] == [None] * 3
-            other.sendall(SECOND)
-            assert heard(hearing) == b"hello"
+            assert hearing.next(LONG_S) is None
+            yield hearing, other
+
+
+def test_half_a_message_is_none_yet(bare: tuple[Hearing, socket.socket]) -> None:
+    """Given a message that comes in two parts, then the first is none, and both are one."""
+    hearing, other = bare
+    other.sendall(FIRST)
+    assert [hearing.next(SHORT_S) for _ in range(3)] == [None] * 3
+    other.sendall(SECOND)
+    assert heard(hearing) == b"hello"
+
+
+def test_a_reply_of_nothing_is_no_message(bare: tuple[Hearing, socket.socket]) -> None:
+    """Given a server that says something with nothing in it, then that is none, and what follows is heard."""
+    hearing, other = bare
+    other.sendall(b"*0\r\n" + FIRST + SECOND)
+    assert hearing.next(LONG_S) is None
+    assert heard(hearing) == b"hello"
+
+
+def test_the_shortest_limit_is_not_none_at_all() -> None:
+    """Given less than the system can count, then a wait ends; none at all would be one without end."""
+    one, other = socket.socketpair()
+    with one, other:
+        if kernel.wait_there(one, 1e-9):
+            with pytest.raises(BlockingIOError):
+                one.recv(1)
+
+
+#: Sends a job that nobody does, while signals come every 20 ms, of which only the thread that hears could take one.
+SIGNALS = """
+import signal, sys
+from producer import Client, DeadlineExceeded
+
+signal.signal(signal.SIGALRM, lambda *_: None)
+with Client(sys.argv[1]) as client:
+    client.models()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        client.detect(b"a picture", deadline_s=0.5)
+    except DeadlineExceeded:
+        print("told")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_signals_do_not_keep_a_client_from_its_deadlines(own_server: str) -> None:
+    """Given a program whose main thread takes no signals, and many that come, then a job still ends in time."""
+    command = [sys.executable, "-c", SIGNALS, own_server]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("told\n", "")

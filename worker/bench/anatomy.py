@@ -76,10 +76,13 @@ def measure(subject: Task, seconds: float = EACH_S) -> Anatomy:
         ContenderError: it failed; the reason is on stderr.
     """
     command = [sys.executable, "-m", "worker.bench.anatomy", str(subject.folder), str(min(seconds, EACH_S))]
-    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - our own command
-    if run.returncode:
-        raise ContenderError("The network cannot be measured on its own; see above.")
-    return Anatomy(**json.loads(run.stdout))
+    try:
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - our own command
+        if run.returncode:
+            raise ContenderError("The network cannot be measured on its own; see above.")
+        return Anatomy(**json.loads(run.stdout))
+    except (OSError, ValueError, TypeError) as error:  # such as no memory for one more process
+        raise ContenderError(f"The network cannot be measured on its own: {error}") from error
 
 
 def main(folder: str, each_s: float) -> None:

@@ -136,13 +136,13 @@ def _streams(figures: Figures) -> list[str]:
         f"The network takes {parts.one_core_ms:.2f} ms for an image on one core and {parts.all_cores_ms:.2f} ms on "
         f"{cores}: {scale:.2f} times as fast"
     )
-    if scale > cores:
+    if round(scale, 2) > cores:
         said += (
             ", more than the cores are: by their caches, or because the machine changed meanwhile. What a stream per "
             "core can gain over all cores on one image, these figures do not tell"
         )
     else:
-        said += f". A stream per core can gain at most {cores / scale:.2f} times over all cores on one image"
+        said += f". A stream per core can gain at most {max(1.0, cores / scale):.2f} times over all cores on one image"
     said += f"; OpenVINO's throughput hint chose {parts.streams} streams and {parts.requests} requests."
     if parts.streams < cores and cores / scale > 1.1:
         said += f" Try FLEET_STREAMS={cores}."

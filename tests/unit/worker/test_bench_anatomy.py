@@ -64,6 +64,8 @@ def test_cores_that_are_more_than_their_number_bound_nothing() -> None:
     odd = said(parts=dataclasses.replace(PARTS, one_core_ms=11.0))
     assert "2.20 times as fast, more than the cores are: by their caches, or because the machine changed" in odd
     assert "at most" not in odd
+    edge = said(parts=dataclasses.replace(PARTS, one_core_ms=10.0, all_cores_ms=4.9999))
+    assert "2.00 times as fast. A stream per core can gain at most 1.00 times" in edge
 
 
 def test_what_an_image_costs_is_the_best_of_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,3 +88,17 @@ def test_a_bench_does_not_lose_its_rounds_to_a_last_measurement_that_fails(monke
     told: list[str] = []
     assert measure._once_more(None, PARTS, 1.0, told.append) is PARTS
     assert told[-1] == "no more memory"
+
+
+@pytest.mark.parametrize("outcome", [OSError(12, "no memory"), "a warning on the wrong stream", "[]"])
+def test_a_measurement_that_cannot_be_had_says_so(monkeypatch: pytest.MonkeyPatch, outcome: OSError | str) -> None:
+    """Given no memory for one more process, or one that prints something else, then there is an error of the bench."""
+
+    def run(*_: object, **__: object) -> SimpleNamespace:
+        if isinstance(outcome, OSError):
+            raise outcome
+        return SimpleNamespace(returncode=0, stdout=outcome)
+
+    monkeypatch.setattr(anatomy, "subprocess", SimpleNamespace(run=run, PIPE=None))
+    with pytest.raises(ContenderError, match="The network cannot be measured on its own: "):
+        anatomy.measure(SimpleNamespace(folder=""), 1.0)
