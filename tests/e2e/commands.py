@@ -49,8 +49,6 @@ ELSEWHERE = {
     'make bench BENCH="--rounds 2 --seconds 1"': ["tests/e2e/test_bench.py"],
     'make bench BENCH="--rounds 5 --seconds 4"': ["tests/e2e/test_bench.py"],
     "python -m benchmarks --model centerface --rounds 5 --seconds 4": ["tests/e2e/test_bench.py"],
-    'python -m benchmarks --model centerface --rounds 5 --seconds 6 --only limit --only "three servers" --only fleet '
-    "--only mosec": ["tests/e2e/test_bench.py"],
     'python -m benchmarks --model centerface --rounds 5 --seconds 3 --only limit --only "three servers" --only fleet '
     "--only mosec": ["tests/e2e/test_bench.py"],
     "make fuzz": ["tests/hostile/test_unseen_corpus.py", "tests/property/test_decode_fuzz.py"],  # needs atheris
