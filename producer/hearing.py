@@ -15,9 +15,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from producer import kernel
 
-#: Shortest wait; none at all would be one without end.
-SHORTEST_S = 0.001
-
 
 class Hearing:
     """Hears what a pub/sub connection is told. Used by one thread."""
@@ -37,7 +34,7 @@ class Hearing:
         if not self._waits_in_the_kernel(connection):
             waited: dict[str, Any] | None = self._pubsub.get_message(timeout=seconds)
             return waited
-        kernel.limit_receiving(self._quick, max(SHORTEST_S, seconds))
+        kernel.limit_receiving(self._quick, seconds)
         try:
             said = connection.read_response(disconnect_on_error=False, push_request=True)
         except RedisConnectionError as error:

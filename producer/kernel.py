@@ -14,9 +14,6 @@ import sys
 
 _SECONDS = struct.Struct("ll")
 
-#: Signals that are the thread's own doing, and are to be seen where it happened.
-_OWN = {signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
-
 
 def wait_there(own: socket.socket | None, limit_s: float | None) -> bool:
     """Let the system keep a socket's time limit, for either direction; False where Python goes on doing it.
@@ -37,14 +34,15 @@ def wait_there(own: socket.socket | None, limit_s: float | None) -> bool:
 
 
 def limit_receiving(own: socket.socket, limit_s: float) -> None:
-    """Let a socket of :func:`wait_there` wait no longer than ``limit_s``, above 0, for something to read."""
+    """Let a socket of :func:`wait_there` wait ``limit_s`` at most, a microsecond at least, for something to read."""
     own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _packed(limit_s))
 
 
 def take_no_signals() -> None:
     """Leave signals to the process's other threads, where the system has a choice. For the whole life of a thread."""
     if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _OWN - {signal.SIGBUS})
+        faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}  # its own doing
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
 
 
 def _packed(seconds: float) -> bytes:

@@ -1,7 +1,6 @@
 """Redis goes away under load and comes back: restarted, after a pause, or without its data."""
 
 import os
-import time
 
 from producer import Client
 from producer.errors import DeadlineExceeded
@@ -14,15 +13,20 @@ from tests.waiting import eventually
 #: Seconds of a pause: longer than every time limit of worker and client; 30 is longer than the leases as well.
 PAUSE_S = float(os.environ.get("TEST_PAUSE_S", "7"))
 
+#: What a worker says that has noticed.
+LOST = "Connection to broker lost"
+
 
 def test_five_restarts_under_load_lose_nothing(broker: Broker, picture: bytes, start_workers: StartWorkers) -> None:
     """Given append-only on, when Redis is killed five times, then each accepted job is answered, and none twice."""
-    start_workers(broker.url)
+    workers = start_workers(broker.url)
     with Client(broker.url) as client, Observer(broker.url) as observer, Load(client, picture) as load:
         for _ in range(5):
             assert_resumes(load)
+            noticed = [worker.log.count(LOST) for worker in workers]
             broker.kill()
-            time.sleep(0.3)  # the outage, not a barrier
+            for worker, before in zip(workers, noticed, strict=True):
+                eventually(lambda worker=worker, before=before: worker.log.count(LOST) > before, "the loss")
             broker.start()
         assert_resumes(load)
         eventually(lambda: len(load.accepted) > 100, "enough jobs to tell")
