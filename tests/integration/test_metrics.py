@@ -52,6 +52,12 @@ class Scraped:
         return self.value(name, **labels) - before.value(name, **labels)
 
 
+def at_rest() -> Scraped:
+    """Scrape the worker when it has counted every job before: it counts a moment after the answer is there."""
+    eventually(lambda: Scraped().value("fleet_jobs_in_flight") == 0, "rest")
+    return Scraped()
+
+
 def status_of(url: str) -> dict[str, object]:
     """Ask `fleet status` as a user would."""
     command = [str(Path(sys.executable).with_name("fleet")), "status", "--json", "--url", url]
@@ -67,7 +73,7 @@ def spans(path: Path = TRACES) -> list[dict[str, Any]]:
 
 def test_metrics_traces_and_status_agree_with_the_truth_on_a_thousand_jobs(fleet: Fleet) -> None:
     """Given 1,000 jobs of which 20 are bad, then metrics, traces, status and the answers tell the same of them."""
-    before, spans_before = Scraped(), len(spans())
+    before, spans_before = at_rest(), len(spans())
     bad = {index * 50: b"no picture" * 300 for index in range(NO_PICTURE)}
     images = [bad.get(index, fleet.picture) for index in range(JOBS - NO_BYTES - NO_MODEL)]
     with Client(fleet.url, model=MODEL) as client:
@@ -169,7 +175,7 @@ def test_what_waits_is_seen_with_its_age(fleet: Fleet) -> None:
 
 def test_a_stranger_cannot_fill_the_metrics_with_names(fleet: Fleet) -> None:
     """Given messages with names of queues and tasks that nobody has, then they are counted, and the names are not."""
-    before = Scraped()
+    before = at_rest()
     for number in range(3):
         for task in (TASK_DETECT, f"nonsense.task{number}"):
             message = task_message(
@@ -196,7 +202,7 @@ def test_a_stranger_cannot_fill_the_metrics_with_names(fleet: Fleet) -> None:
 
 def test_a_job_that_never_began_is_counted_by_what_ended_it(fleet: Fleet) -> None:
     """Given a job past its time and one that is revoked in hand, then each is counted under its own code."""
-    before = Scraped()
+    before = at_rest()
     late = fleet.detect(expires=-1)
     slots = int(before.value("fleet_job_slots"))
     gates = [fleet.gate().entered() for _ in range(slots)]
