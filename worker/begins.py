@@ -5,7 +5,7 @@ and :mod:`producer.blobs`, which reads the replies.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
@@ -59,19 +59,20 @@ class Begins:
                 *(
                     command
                     for (job_id, _), fetch in zip(jobs, asking, strict=True)
-                    for command in (*deaths.beginning(job_id), *fetch)
+                    for command in (deaths.beginning(job_id), *fetch)
                 )
             )
         )
         begun = []
         for (job_id, _), fetch in zip(jobs, asking, strict=True):
-            times, _ = next(replies), next(replies)
+            before = next(replies)
             first = self._unless_long(next(replies), fetch[0]) if fetch else None
-            if isinstance(times, OutOfMemoryError):
-                times = self._count(job_id)
-            elif isinstance(times, Exception):  # such as a master of before, whose images may be gone
-                first = None
-            begun.append(Begun(times, first))
+            if before is None:
+                begun.append(Begun(1, first))
+            elif isinstance(before, bytes | OutOfMemoryError):
+                begun.append(Begun(deaths.count_again(self._redis, job_id), first))
+            else:  # such as a master of before, whose images may be gone
+                begun.append(Begun(cast(Exception, before), None))
         return begun
 
     def images(self, refs: Sequence[str | None]) -> list[object]:
@@ -101,10 +102,3 @@ class Begins:
             self._alone_for = ALONE_FOR
             return None
         return reply
-
-    def _count(self, job_id: str) -> Any:
-        """Count a job while memory is full: refused, so nothing was counted; a transaction is not."""
-        with self._redis.pipeline() as pipe:
-            for command in deaths.beginning(job_id):
-                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-            return pipe.execute()[0]

@@ -15,6 +15,7 @@ from producer.books import COUNTERS_KEY
 from producer.errors import FleetError, InternalError
 from producer.ids import deadline_of
 from producer.results import meta_key, read_meta
+from producer.scripts import Command
 from producer.wire import BEGUN_PREFIX, JOBS_KEY
 
 logger = logging.getLogger(__name__)
@@ -52,9 +53,25 @@ def is_answered(redis: Redis, job_id: str, *, retries: int) -> bool:
     return True
 
 
-def beginning(job_id: str) -> list[tuple[str | int, ...]]:
-    """Give the commands that note that ``job_id`` begins; the first of two replies is how often, this time too."""
-    return [("INCR", BEGUN_PREFIX + job_id), ("EXPIRE", BEGUN_PREFIX + job_id, BEGUN_TTL_S)]
+def beginning(job_id: str) -> Command:
+    """Give the command that notes that ``job_id`` begins; the reply is None unless it was begun before.
+
+    Then nothing was noted, and :func:`count_again` does.
+    """
+    return "SET", BEGUN_PREFIX + job_id, 1, "EX", BEGUN_TTL_S, "NX", "GET"
+
+
+def count_again(redis: Redis, job_id: str) -> int:
+    """Note that ``job_id`` begins, and return how often it has begun, this time too.
+
+    Raises:
+        redis.exceptions.RedisError: nobody knows whether it was noted.
+    """
+    with redis.pipeline() as pipe:  # a transaction: a worker's is done when memory is full, too (worker.insist)
+        pipe.incr(BEGUN_PREFIX + job_id)
+        pipe.expire(BEGUN_PREFIX + job_id, BEGUN_TTL_S)
+        times: int = pipe.execute()[0]
+    return times
 
 
 def end(pipe: Any, job_id: str) -> None:
