@@ -1,8 +1,7 @@
 """What longer time slices gain several workers on one host, and what they cost in latency.
 
-Stage: beside the bench, for docs/performance.md: ``python -m benchmarks.slices``. One worker with the kernel's slices,
-and several with each of ``SLICES_MS``, take turns; each serves as fast as it goes, and then images that come at random
-times.
+Stage: beside the bench, for docs/performance.md: ``python -m benchmarks.slices``. Each number of workers takes its turn
+with each slice; it serves as fast as it goes, and then images that come at random times.
 """
 
 import statistics
@@ -18,21 +17,22 @@ from worker.bench.__main__ import samples
 from worker.bench.contender import Kind
 from worker.bench.fleet import Fleet
 
-SLICES_MS = (0, 20, 100)
-
 
 @click.command()
 @click.option("--model", default="centerface", show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--workers", "counts", type=click.IntRange(1), multiple=True, default=(1, 4), show_default=True)
+@click.option("--slice-ms", "slices", type=click.IntRange(0, 100), multiple=True, default=(0, 100), show_default=True)
 @click.option("--images", type=click.IntRange(1), default=200, show_default=True, help="As fast as it goes.")
 @click.option("--per-s", default=35.0, show_default=True, help="Images a second at random times.")
 @click.option("--seconds", default=5.0, show_default=True, help="Of those.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-def main(*, model: str, workers: int, images: int, per_s: float, seconds: float, rounds: int) -> None:  # noqa: PLR0913
-    """Print images per second of one worker's, and latencies; 0 ms are the kernel's own slices."""
+def main(  # noqa: PLR0913
+    *, model: str, counts: Sequence[int], slices: Sequence[int], images: int, per_s: float, seconds: float, rounds: int
+) -> None:
+    """Print images per second, of the first arrangement's, and latencies; 0 ms are the kernel's own slices."""
     chosen = settings.load()
     models.fetch(model, chosen.model_store)
-    ways = {"1 worker, 0 ms": _fleet(1, 0)} | {f"{workers} workers, {ms} ms": _fleet(workers, ms) for ms in SLICES_MS}
+    ways = {f"{count} worker{'s' * (count > 1)}, {ms} ms": _fleet(count, ms) for count in counts for ms in slices}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     waits: dict[str, list[Sequence[float]]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
@@ -45,11 +45,11 @@ def main(*, model: str, workers: int, images: int, per_s: float, seconds: float,
                     spent = cost.of(lambda running=running: running.serve(images), running.processes()).seconds
                     rates[name].append(images / spent)
                     waits[name].append(sorted(running.at_random(per_s, seconds)))
-    one = rates["1 worker, 0 ms"]
+    first = rates[next(iter(ways))]
     for name in ways:
-        times = statistics.median(rate / other for rate, other in zip(rates[name], one, strict=True))
+        times = statistics.median(rate / other for rate, other in zip(rates[name], first, strict=True))
         told = ", ".join(f"p{part} {_quantile(waits[name], part):.0f} ms" for part in (50, 95, 99))
-        click.echo(f"{name:20} {statistics.median(rates[name]):7.1f} images/s, {times:.2f} of one; {told}")
+        click.echo(f"{name:20} {statistics.median(rates[name]):7.1f} images/s, {times:.2f} of the first; {told}")
 
 
 def _fleet(workers: int, slice_ms: int) -> Fleet:

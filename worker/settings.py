@@ -59,7 +59,7 @@ class Settings:
     #: Pin inference threads to cores; several pinned workers on one host fight for the same cores.
     pinning: bool = False
     #: Milliseconds that a thread keeps a core which others wait for, where the kernel can do that; 0 leaves it to it.
-    slice_ms: int = 20
+    slice_ms: int = 100
     #: Threads that fetch and decode images; 0 means the plan's choice.
     decoders: int = 0
     #: Jobs the worker holds at once, in all stages together; 0 means the plan's choice.

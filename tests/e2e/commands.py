@@ -61,7 +61,9 @@ ELSEWHERE = {
     "docker compose ps": ["tests/compose/test_docs_with_docker.py"],
     "python -m benchmarks.batching --rounds 5 --seconds 1": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.cold_start --rounds 9": ["tests/e2e/test_bench.py"],
-    "python -m benchmarks.slices": ["tests/e2e/test_bench.py"],
+    "python -m benchmarks.slices --workers 1 --workers 2 --workers 4 --slice-ms 20 --slice-ms 100": [
+        "tests/e2e/test_bench.py"
+    ],
     'python -m benchmarks.alive --rounds 7 --with "fleet: 1 worker" --with ...': ["tests/e2e/test_bench.py"],
     "python -m benchmarks.alive": ["tests/e2e/test_bench.py"],
     "python -m benchmarks.trees ../before .": ["tests/e2e/test_bench.py"],  # of one tree, with two settings
