@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from redis import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from producer import blobs
 from producer.scripts import Command
@@ -70,7 +70,7 @@ class Begins:
             if before is None:
                 begun.append(Begun(1, first))
             elif isinstance(before, bytes | OutOfMemoryError):
-                begun.append(Begun(deaths.count_again(self._redis, job_id), first))
+                begun.append(Begun(self._count_again(job_id), first))
             else:  # such as a master of before, whose images may be gone
                 begun.append(Begun(cast(Exception, before), None))
         return begun
@@ -102,3 +102,9 @@ class Begins:
             self._alone_for = ALONE_FOR
             return None
         return reply
+
+    def _count_again(self, job_id: str) -> int | Exception:
+        try:
+            return deaths.count_again(self._redis, job_id)
+        except ResponseError as error:  # it is this job's; others of the group are counted
+            return error

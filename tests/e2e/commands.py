@@ -49,7 +49,7 @@ ELSEWHERE = {
     'make bench BENCH="--rounds 2 --seconds 1"': ["tests/e2e/test_bench.py"],
     'make bench BENCH="--rounds 5 --seconds 4"': ["tests/e2e/test_bench.py"],
     "python -m benchmarks --model centerface --rounds 5 --seconds 4": ["tests/e2e/test_bench.py"],
-    'python -m benchmarks --model centerface --rounds 5 --seconds 3 --only limit --only "three servers" --only fleet '
+    "python -m benchmarks --model centerface --rounds 5 --seconds 4 --only limit --only asynchronous --only fleet "
     "--only mosec": ["tests/e2e/test_bench.py"],
     "make fuzz": ["tests/hostile/test_unseen_corpus.py", "tests/property/test_decode_fuzz.py"],  # needs atheris
     "python -m tests.soak.run --images 20000 --per-s 60 --every-s 4 --seed N": ["tests/soak/test_a_short_soak.py"],

@@ -114,7 +114,7 @@ def _has_worked(bench: psutil.Process, busy: str) -> bool:
         ("growth", ["one", "workers", "2", "64", "16"], '"commands"'),
         (
             "slices",
-            ["--model", "blazeface_short", "--workers", "2", "--images", "40", "--seconds", "1", "--rounds", "1"],
+            ["--workers=1", "--workers=2", "--slice-ms=100", "--images=40", "--seconds=1", "--rounds=1"],
             "2 workers, 100 ms",
         ),
         (

@@ -32,7 +32,7 @@ thread.start()
 thread.join()
 print(kept, slices.slice_of() >= 20, inherited[0] == slices.slice_of(), os.nice(0) - nice)
 print(os.sched_getscheduler(0) == os.SCHED_BATCH)
-print(slices.lengthen(50), slices.slice_of())
+print(slices.lengthen(100), slices.slice_of())
 print(slices.lengthen(20), slices.slice_of())
 """
 
@@ -42,7 +42,7 @@ def test_a_thread_and_those_that_it_starts_have_the_longer_slice() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
 
     if slices.slice_of():
-        assert done.stdout.splitlines() == ["True True True 0", "True", "True 50.0", "True 50.0"]
+        assert done.stdout.splitlines() == ["True True True 0", "True", "True 100.0", "True 100.0"]
     else:  # a kernel before 6.12
         assert done.stdout.splitlines() == ["False False True 0", "True", "False 0.0", "False 0.0"]
 
