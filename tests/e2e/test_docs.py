@@ -88,11 +88,12 @@ def sessions(
         process.wait(30)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", TYPED, ids=lambda page: page.stem)
 def test_what_a_page_says_can_be_typed(page: Path, sessions: dict[Path, Session]) -> None:
     """Given a page, when all it says is typed in its order, then every command succeeds."""
     process, said = sessions[page]
-    assert process.wait(110) == 0, f"{blocks(page)}\n{said.read_text()[-5000:]}"
+    assert process.wait(270) == 0, f"{blocks(page)}\n{said.read_text()[-5000:]}"
 
 
 @pytest.fixture(scope="module")

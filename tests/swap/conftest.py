@@ -87,7 +87,11 @@ class Marks:
 
     def shares(self, worker: Worker) -> dict[int, float]:
         """Tell which versions a worker serves: number -> share."""
-        versions = self.served()[worker.name]["models"][NAME]
+
+        def answered() -> Any:  # a worker that has just begun, or has much to do, may not answer in time
+            return self.served().get(worker.name)
+
+        versions = eventually(answered, f"an answer of {worker.name}")["models"][NAME]
         return {one["version"]: one["share"] for one in versions if not one["draining"]}
 
     def ask(self, red: int = 100) -> Result:
