@@ -36,7 +36,9 @@ def main(  # noqa: PLR0913
     ways: dict[str, Fleet] = {}
     for count, ms in itertools.product(counts, slices):
         name = f"{count} worker{'s' * (count > 1)}, {ms} ms"
-        ways[f"{name}, again" if name in ways else name] = _fleet(count, ms)
+        while name in ways:
+            name += ", again"
+        ways[name] = _fleet(count, ms)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     waits: dict[str, list[Sequence[float]]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:

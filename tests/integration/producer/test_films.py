@@ -1,12 +1,12 @@
 """``fleet detect film.mp4``: every frame in order, an annotated film that plays, and films that cannot be read."""
 
 import contextlib
+import itertools
 import json
 import os
 import pty
 import re
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from producer import InvalidImage
 from tests.integration.producer.standin import StandIn, make_result
 from tests.integration.producer.test_cli import COMMAND, environment, fleet
+from tests.waiting import eventually
 
 #: Frames of the films that these tests write, and their speed and size.
 FRAMES, FPS, WIDTH, HEIGHT = 30, 12.5, 160, 120
@@ -105,9 +106,12 @@ def test_a_frame_that_fails_is_told_and_the_film_goes_on(url: str, film: Path, t
 
 def test_lines_on_a_terminal_stand_above_the_bar(url: str, film: Path) -> None:
     """Given a terminal, then the bar shows frames of frames and a rate, and no line is written into it."""
+    said = bytearray()
+    asked = itertools.count()
 
     def slow(*_: object) -> Any:
-        time.sleep(0.03)
+        if next(asked) > 2:
+            eventually(lambda: re.search(rb"\d\.\d/s", said), "a rate on the bar")
         return make_result().to_json()
 
     ours, theirs = pty.openpty()
@@ -118,7 +122,6 @@ def test_lines_on_a_terminal_stand_above_the_bar(url: str, film: Path) -> None:
         subprocess.Popen(words, env=environ, stdout=theirs, stderr=theirs, stdin=theirs) as process,
     ):
         os.close(theirs)
-        said = b""
         with contextlib.suppress(OSError):  # what a terminal says when its other end is closed
             while part := os.read(ours, 65536):
                 said += part

@@ -52,6 +52,12 @@ def encode(number: int) -> bytes:
     return b"\xff\xd8\xff picture %d" % number
 
 
+def wait_for_more(live: Live, shots: int, *, of: int) -> None:
+    """Wait until so many more shots were taken, or the source has no more."""
+    until = min(of, live.counts.taken + shots)
+    eventually(lambda: live.counts.taken >= until, f"{until} shots")
+
+
 def watch(*words: object, url: str) -> "subprocess.CompletedProcess[str]":
     """Run ``fleet watch`` to its end."""
     command = [*COMMAND, *map(str, words)]
@@ -83,12 +89,13 @@ def test_a_source_faster_than_the_fleet_drops_and_counts_and_never_falls_behind(
     """Given 1,000 shots a second and a slow worker, then answers are in order, fresh, and all shots accounted for."""
 
     def slow(*_: object) -> Any:
-        time.sleep(0.02)
+        wait_for_more(live, 20, of=700)
         return make_result().to_json()
 
-    with StandIn(url, slow), Client(url, when_full="refuse") as client:
+    with Client(url, when_full="refuse") as client:
         live = Live(Fast(700), encode, client, max_age_s=5.0, window=4)
-        seen = [(one.shot.number, one.shot.age_s()) for one in live.answers()]
+        with StandIn(url, slow):
+            seen = [(one.shot.number, one.shot.age_s()) for one in live.answers()]
     assert [number for number, _ in seen] == sorted({number for number, _ in seen})
     assert max(age for _, age in seen) < 5.5
     assert live.counts.taken == 700
@@ -113,7 +120,7 @@ def test_a_slow_watcher_gets_fresh_shots_too(url: str, worker: StandIn) -> None:
         ages = []
         for seen in live.answers():
             ages.append(seen.shot.age_s())
-            time.sleep(0.05)  # what drawing and writing may cost
+            wait_for_more(live, 50, of=600)  # as long as drawing and writing may take
     assert max(ages) < 0.3
     assert live.counts.answered + live.counts.dropped == live.counts.taken == 600
 
